@@ -1,0 +1,64 @@
+"""The database engine and its transactions: SQLite (WAL) or PostgreSQL, by URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, Engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Session, create_engine
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in and out, also on SQLite, which stores no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC) if value else None
+
+
+class Database:
+    """Connections to one database, and transactions over them."""
+
+    def __init__(self, url: str, pool_size: int = 5) -> None:
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine = _sqlite(url) if self.is_sqlite else create_engine(url, pool_size=pool_size, pool_pre_ping=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A writing transaction: commits at the end of the block, rolls back when it raises."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            if self.is_sqlite:
+                # Take the write lock at once: a read that is upgraded later fails instead of waiting.
+                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A reading session; what it loaded stays usable after the block."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` says, not where the driver guesses
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")
+
+    return engine

@@ -1,0 +1,125 @@
+"""The event log: append-only, partitioned by key, durable. One Protocol, two implementations, one contract suite."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingest.settings import Settings
+
+Headers = tuple[tuple[str, bytes], ...]
+NextOffset = Callable[[int], int | None]
+"""From a partition to the offset to read next, or None where nothing of it was ever stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to append. Equal keys share a partition, in the order of their appends."""
+
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as the log holds it."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class LogError(Exception):
+    """The event log could not do what was asked."""
+
+
+class LogUnavailable(LogError):
+    """The event log cannot be reached or cannot write now. Nothing was acknowledged: try again."""
+
+
+class LogMoved(LogError):
+    """The log does not hold the stored offset any more, or is another log. Reading must stop: a person decides."""
+
+
+class Subscription(Protocol):
+    """One member's share of the log's partitions. Not thread-safe."""
+
+    def poll(self, timeout_s: float, max_records: int) -> Mapping[int, Sequence[Record]]:
+        """Records by partition, each partition's in the order of its offsets; empty after `timeout_s` without any.
+
+        A partition that comes (back) to this member is read from what `next_offset` says at that moment.
+
+        Raises:
+            LogUnavailable: the log cannot be reached; poll again later.
+            LogMoved: the log no longer holds the wanted offset, or its id has changed.
+        """
+        ...
+
+    def rewind(self, partition: int) -> None:
+        """Read the partition again from what `next_offset` says: its records were not stored."""
+        ...
+
+    def assigned(self) -> frozenset[int]:
+        """The partitions that this member reads now."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    """Appends from any thread; reads through subscriptions."""
+
+    @property
+    def log_id(self) -> str:
+        """Never the same for two logs, also where one was made anew under the same name."""
+        ...
+
+    @property
+    def partitions(self) -> int: ...
+
+    def append(self, records: Sequence[NewRecord]) -> "Future[None]":
+        """Done when every record is durable (embedded: on disk; Kafka: on all in-sync replicas). Never blocks.
+
+        The future raises LogUnavailable when that did not happen in time; some records may still be in the log, so the
+        caller sends the same events again and relies on their ids.
+        """
+        ...
+
+    def subscribe(self, member: str, next_offset: NextOffset) -> Subscription:
+        """Join the readers as `member`, a name that stays the same over restarts (Kafka: group_instance_id)."""
+        ...
+
+    def first_offsets(self) -> Mapping[int, int]:
+        """By partition, the offset of the oldest record still held."""
+        ...
+
+    def end_offsets(self) -> Mapping[int, int]:
+        """By partition, the offset that the next record will get."""
+        ...
+
+    def expire(self, before_ms: int) -> None:
+        """Delete records older than this, where the log allows it."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what was appended, then let go of everything."""
+        ...
+
+
+def open_log(settings: Settings) -> EventLog:
+    """The event log that the settings name; makes its topic or tables when they are missing.
+
+    Raises:
+        LogUnavailable: the brokers do not answer, or the file cannot be opened.
+    """
+    if settings.log == "kafka":
+        from ingest.log.kafka import KafkaLog
+
+        return KafkaLog(settings.kafka, settings.partitions)
+    from ingest.log.embedded import EmbeddedLog
+
+    return EmbeddedLog(settings.log_file, settings.partitions)

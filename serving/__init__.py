@@ -1,0 +1,1 @@
+"""The gateway in front of vLLM, and the rollout that moves traffic to adapters."""

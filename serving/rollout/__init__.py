@@ -1,0 +1,1 @@
+"""The reconciling loop that loads, warms, flips, drains and unloads adapters."""

@@ -1,0 +1,1 @@
+"""Decides when a round is due, trains it in a child process, judges it and seals the adapter."""
