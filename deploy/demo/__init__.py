@@ -1,0 +1,1 @@
+"""The demo: simulated people use a real model, and the loop makes it better while one watches."""

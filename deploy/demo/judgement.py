@@ -1,0 +1,51 @@
+"""How the simulated people judge: they want a reply that keeps its limit and says something, not the shortest one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploy.demo.criteria import about_subject, word_limit, words_in
+
+_LEAST_SENTENCE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply of the model, as the app shows it."""
+
+    text: str
+    cut_off: bool = False
+    """The token limit ended it, not the model."""
+
+
+def over_limit(prompt: str, reply: Reply) -> bool:
+    """A reply that was cut off counts as over: nobody knows how long it would have become."""
+    return reply.cut_off or words_in(reply.text) > word_limit(prompt)
+
+
+def is_good(prompt: str, reply: Reply) -> bool:
+    return not over_limit(prompt, reply) and about_subject(prompt, reply.text)
+
+
+def pick(prompt: str, replies: Sequence[Reply]) -> int | None:
+    """Index of the good reply that says most, or None where none is good."""
+    good = [index for index, reply in enumerate(replies) if is_good(prompt, reply)]
+    return max(good, key=lambda index: words_in(replies[index].text)) if good else None
+
+
+def shorten(text: str, limit: int) -> str:
+    """The draft cut to at most `limit` words: after its last whole sentence where that keeps half of them, else after a word."""
+    kept = text.split()[:limit]
+    ends = [index for index, word in enumerate(kept, start=1) if word.endswith((".", "!", "?"))]
+    if ends and ends[-1] >= limit * _LEAST_SENTENCE_SHARE:
+        return " ".join(kept[: ends[-1]])
+    return _as_sentence(kept)
+
+
+_CANNOT_END = frozenset("a an and are as at but by for from in is of on or that the their to which with".split())
+
+
+def _as_sentence(words: Sequence[str]) -> str:
+    length = len(words)
+    while length > 1 and words[length - 1].strip(",;:-").lower() in _CANNOT_END:
+        length -= 1
+    return " ".join(words[:length]).rstrip(" ,;:-.") + "."
