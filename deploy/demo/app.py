@@ -16,7 +16,8 @@ from openai import APIStatusError, AsyncOpenAI, OpenAIError
 from deploy.demo.judgement import Reply
 
 TEMPERATURE = 0.7
-MAX_TOKENS = 128
+MAX_TOKENS = 96
+"""Room for twice the words that any prompt allows."""
 _ATTEMPTS = 30
 _RETRY_S = 2.0
 

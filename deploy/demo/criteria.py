@@ -58,5 +58,5 @@ def _stem(word: str) -> str:
 
 def _form_of(word: str, stem: str) -> bool:
     if len(stem) < _LONGEST_ENDING:
-        return word in (stem, stem + "s", stem + "es")
+        return word in (stem, stem + "s", stem + "es", stem + "ing")
     return word.startswith(stem) and len(word) - len(stem) <= _LONGEST_ENDING

@@ -1,11 +1,19 @@
 """How the simulated people judge: they want a reply that keeps its limit and says something, not the shortest one."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.demo.criteria import about_subject, word_limit, words_in
 
 _LEAST_SENTENCE_SHARE = 0.5
+_SENTENCE_END = re.compile(r"[^\W\d]{2}[)\"*]*[.!?][)\"*]*$")
+"""Not the number of a list's item."""
+_CANNOT_END = re.compile(
+    r"(an?|and|are|as|at|be|but|by|can|for|from|has|have|in|is|it|of|on|or|such|than|that|the|their|they|to|which|with|\W*|\d+\.)"
+    r"[,;:-]*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +43,9 @@ def pick(prompt: str, replies: Sequence[Reply]) -> int | None:
 def shorten(text: str, limit: int) -> str:
     """The draft cut to at most `limit` words: after its last whole sentence where that keeps half of them, else after a word."""
     kept = text.split()[:limit]
-    ends = [index for index, word in enumerate(kept, start=1) if word.endswith((".", "!", "?"))]
+    ends = [count for count, word in enumerate(kept, start=1) if _SENTENCE_END.search(word)]
     if ends and ends[-1] >= limit * _LEAST_SENTENCE_SHARE:
         return " ".join(kept[: ends[-1]])
-    return _as_sentence(kept)
-
-
-_CANNOT_END = frozenset("a an and are as at but by for from in is of on or that the their to which with".split())
-
-
-def _as_sentence(words: Sequence[str]) -> str:
-    length = len(words)
-    while length > 1 and words[length - 1].strip(",;:-").lower() in _CANNOT_END:
-        length -= 1
-    return " ".join(words[:length]).rstrip(" ,;:-.") + "."
+    while len(kept) > 1 and _CANNOT_END.fullmatch(kept[-1]):
+        kept.pop()
+    return " ".join(kept).rstrip(" ,;:-.") + "."

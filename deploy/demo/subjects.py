@@ -229,8 +229,8 @@ rubber: tree elastic material tire
 tomatoes: fruit vegetable red plant
 guitars: music string instrument play
 banks: money save account loan
-wolves: animal pack wild hunt
-cities: people building live urban
+wolves: wolf animal pack wild hunt
+cities: city people building live urban
 autumn: leaf leaves season fall
 frogs: animal water jump amphibian
 steel: metal iron strong

@@ -18,7 +18,7 @@ from openai import AsyncOpenAI
 
 from deploy.demo.app import Answer, App, NoAnswer
 from deploy.demo.criteria import word_limit
-from deploy.demo.judgement import is_good, over_limit, pick, shorten
+from deploy.demo.judgement import Reply, is_good, over_limit, pick, shorten
 from deploy.demo.prompts import TASK, any_prompt
 from deploy.demo.subjects import TRAFFIC
 
@@ -63,8 +63,9 @@ async def edit(app: App, user: str, prompt: str, chance: random.Random) -> None:
     draft = answer.replies[0]
     if is_good(prompt, draft) or chance.random() < SLIP:
         return await app.send(user, "acceptance", reply=_ref(answer))
-    if over_limit(prompt, draft):
-        await app.send(user, "edit", reply=_ref(answer), saved=shorten(draft.text, word_limit(prompt)))
+    shortened = Reply(shorten(draft.text, word_limit(prompt)))
+    if over_limit(prompt, draft) and is_good(prompt, shortened):
+        await app.send(user, "edit", reply=_ref(answer), saved=shortened.text)
 
 
 KINDS: dict[str, tuple[Visit, int]] = {"chooser": (choose, 2), "regenerator": (regenerate, 3), "editor": (edit, 3)}
