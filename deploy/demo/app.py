@@ -98,20 +98,23 @@ class App:
             "occurred_at": datetime.now(UTC).isoformat(),
             **fields,
         }
+        status = None
         for _ in range(_ATTEMPTS):
-            status = await self._post(event)
+            status, pause_s = await self._post(event)
             if status == httpx.codes.ACCEPTED:
                 return report("feedback", type=kind)
             if status and status < 500:
                 break  # never valid, however often it is sent
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(pause_s)
         report("feedback_lost", type=kind, status=status)
 
-    async def _post(self, event: Mapping[str, Any]) -> int | None:
+    async def _post(self, event: Mapping[str, Any]) -> tuple[int | None, float]:
+        """The status, if there is one, and how long to wait before another attempt."""
         try:
-            return (await self._http.post("/v1/feedback", json=event)).status_code
+            answer = await self._http.post("/v1/feedback", json=event)
         except httpx.TransportError:
-            return None
+            return None, _RETRY_S
+        return answer.status_code, _pause_s(answer.headers)
 
     def _request(self, user: str, prompt: str) -> dict[str, Any]:
         return {
@@ -137,6 +140,10 @@ async def _failed(error: OpenAIError | None) -> NoAnswer:
     """Counts the failure and waits as long as the service asks."""
     response = error.response if isinstance(error, APIStatusError) else None
     report("failed", error=type(error).__name__, status=response.status_code if response else None)
-    asked = response.headers.get("retry-after", "") if response else ""
-    await asyncio.sleep(float(asked) if asked.isdigit() else _RETRY_S)
+    await asyncio.sleep(_pause_s(response.headers if response else {}))
     return NoAnswer()
+
+
+def _pause_s(headers: Mapping[str, str]) -> float:
+    asked = headers.get("retry-after", "")
+    return float(asked) if asked.isdigit() else _RETRY_S
