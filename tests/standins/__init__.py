@@ -1,0 +1,1 @@
+"""Small processes that stand in for large ones in tests."""
