@@ -96,7 +96,8 @@ def _parts(request: Request) -> Parts:
 
 async def _principal(request: Request) -> Principal:
     keys, header = _parts(request).keys, request.headers.get("authorization")
-    return keys.remembered(header) or await run_in_threadpool(keys.authenticate, header)
+    known = keys.remembered(header)
+    return known if known else await run_in_threadpool(keys.authenticate, header)
 
 
 PartsOf = Annotated[Parts, Depends(_parts)]

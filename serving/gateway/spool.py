@@ -109,7 +109,8 @@ def append(connection: sqlite3.Connection, records: Sequence[NewRecord]) -> None
 
 def oldest(connection: sqlite3.Connection) -> tuple[int, list[NewRecord]]:
     """The oldest records, as many as fit a batch, and the number of the last of them; 0 and none when all are shipped."""
-    last, size, batch = 0, 0, []
+    last, size = 0, 0
+    batch: list[NewRecord] = []
     query = "SELECT seq, key, value, received_at FROM records ORDER BY seq LIMIT ?"
     for seq, key, value, received_at in connection.execute(query, (_BATCH_RECORDS,)):
         if batch and size + len(value) > _BATCH_BYTES:
