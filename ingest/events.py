@@ -4,7 +4,8 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from ingest.settings import TaskName
 
@@ -55,6 +56,12 @@ class Message(Schema):
         return self
 
 
+def _finite(tool: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(tool, allow_nan=False)  # raises ValueError: NaN and infinity have no JSON, and would be kept as null
+    return tool
+
+
+Tool = Annotated[dict[str, Any], AfterValidator(_finite)]
 Prompt = Annotated[tuple[Message, ...], Field(min_length=1)] | str
 Reply = Message | str
 
@@ -78,7 +85,7 @@ class Generation(Schema):
 
     generation_id: Identifier = Field(description="The id of the reply: `id` of the gateway's answer.")
     prompt: Prompt
-    tools: tuple[dict[str, Any], ...] | None = Field(None, description="Tool definitions of the request, OpenAI's form.")
+    tools: tuple[Tool, ...] | None = Field(None, description="Tool definitions of the request, OpenAI's form.")
     candidates: tuple[Candidate, ...] = Field(min_length=1, max_length=1_000)
     model: str | None = Field(None, description="The base model.")
     adapter: str | None = Field(None, description="The adapter that wrote the replies; absent for the base model.")
@@ -120,9 +127,9 @@ class ChoiceEvent(Feedback):
     @model_validator(mode="after")
     def picked_was_shown(self) -> "ChoiceEvent":
         if len(set(self.shown)) != len(self.shown):
-            raise ValueError("shown names a reply twice")
+            raise PydanticCustomError("shown_twice", "shown names a reply twice", {"field": "shown"})
         if isinstance(self.picked, ReplyRef) and self.picked not in self.shown:
-            raise ValueError("picked is not among the replies shown")
+            raise PydanticCustomError("not_shown", "picked is not among the replies shown", {"field": "picked"})
         return self
 
 
@@ -172,7 +179,7 @@ class PreferenceEvent(Envelope):
 
     type: Literal["preference"]
     prompt: Prompt
-    tools: tuple[dict[str, Any], ...] | None = None
+    tools: tuple[Tool, ...] | None = None
     chosen: Reply
     rejected: Reply
 

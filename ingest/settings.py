@@ -68,6 +68,7 @@ class IngestSettings(Section):
         ("127.0.0.1", "localhost", "[::1]"), description="Host headers that are answered; others get 400."
     )
     max_event_bytes: int = Field(1_000_000, ge=1_000, le=16_000_000, description="Largest event, in bytes of JSON.")
+    max_request_bytes: int = Field(16_000_000, ge=1_000, le=64_000_000, description="Largest request, in bytes.")
     max_batch_events: int = Field(1_000, ge=1, le=10_000, description="Most events in one request.")
     max_in_flight_events: int = Field(
         20_000, ge=1, description="Events not yet durable that one process holds; more are answered 503."
