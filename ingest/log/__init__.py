@@ -7,6 +7,8 @@ from typing import Protocol
 
 from ingest.settings import Settings
 
+MAX_RECORD_BYTES = 32 * 1024 * 1024
+"""The largest record, key and headers included, that a log takes."""
 Headers = tuple[tuple[str, bytes], ...]
 NextOffset = Callable[[int], int | None]
 """From a partition to the offset to read next, or None where nothing of it was ever stored."""
@@ -41,6 +43,14 @@ class LogUnavailable(LogError):
     """The event log cannot be reached or cannot write now. Nothing was acknowledged: try again."""
 
 
+class RecordTooLarge(LogError):
+    """The log never takes a record of this size, and took nothing of this append: do not send it again."""
+
+
+class MemberReplaced(LogError):
+    """Another process reads under this member's name. Reading here must stop."""
+
+
 class LogMoved(LogError):
     """The log does not hold the stored offset any more, or is another log. Reading must stop: a person decides."""
 
@@ -56,6 +66,7 @@ class Subscription(Protocol):
         Raises:
             LogUnavailable: the log cannot be reached; poll again later.
             LogMoved: the log no longer holds the wanted offset, or its id has changed.
+            MemberReplaced: another process subscribed under the same member name.
         """
         ...
 
@@ -85,24 +96,32 @@ class EventLog(Protocol):
         """Done when every record is durable (embedded: on disk; Kafka: on all in-sync replicas). Never blocks.
 
         The future raises LogUnavailable when that did not happen in time; some records may still be in the log, so the
-        caller sends the same events again and relies on their ids.
+        caller sends the same events again and relies on their ids. It raises RecordTooLarge for a record that the log
+        never takes. What waits is held in memory without a limit: the caller bounds what it has in flight.
         """
         ...
 
     def subscribe(self, member: str, next_offset: NextOffset) -> Subscription:
-        """Join the readers as `member`, a name that stays the same over restarts (Kafka: group_instance_id)."""
+        """Join the readers as `member`, a name that stays the same over restarts.
+
+        Kafka: a consumer group shares the partitions out, and `member` is the group_instance_id (letters, digits, `.`, `_`
+        and `-`). Embedded: one member at a time reads every partition, and the others stand by until it has gone.
+
+        Raises:
+            LogUnavailable: the log cannot be reached.
+        """
         ...
 
     def first_offsets(self) -> Mapping[int, int]:
-        """By partition, the offset of the oldest record still held."""
+        """By partition, the offset of the oldest record still held. Raises LogUnavailable."""
         ...
 
     def end_offsets(self) -> Mapping[int, int]:
-        """By partition, the offset that the next record will get."""
+        """By partition, the offset that the next record will get. Raises LogUnavailable."""
         ...
 
     def expire(self, before_ms: int) -> None:
-        """Delete records older than this, where the log allows it."""
+        """Delete each partition's records up to its first one that is not older than this. Raises LogUnavailable."""
         ...
 
     def close(self) -> None:
