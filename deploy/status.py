@@ -39,6 +39,7 @@ class Status(BaseModel):
 
     run: str
     boot: str
+    supervisor: int
     state: ServiceState = "starting"
     processes: list[ProcessStatus]
 

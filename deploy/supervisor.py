@@ -206,7 +206,7 @@ class Supervisor:
     def tell(self) -> None:
         """Write down what runs, and show it."""
         processes = [keeper.status for keeper in self.keepers.values()]
-        status = Status(run=self.run, boot=boot_id(), state=self._state, processes=processes)
+        status = Status(run=self.run, boot=boot_id(), supervisor=os.getpid(), state=self._state, processes=processes)
         status.write(self._run_dir)
         self._changed(status)
 

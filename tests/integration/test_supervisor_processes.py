@@ -44,10 +44,11 @@ with the_only_one(run_dir):
 
 SLEEPS = [sys.executable, "-c", "import time; print('sleeping', flush=True); time.sleep(1000)"]
 # Ignores SIGTERM; its children too, one of them in a session of its own and with a wiped environment, as vLLM's.
+_DEAF = "trap '' TERM; while :; do sleep 0.1; done"
 STUBBORN = [
     "bash",
     "-c",
-    "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & env -i setsid bash -c \"trap '' TERM; while :; do sleep 0.1; done\" & wait",
+    f"trap '' TERM; ({_DEAF}) & env -i setsid bash -c \"{_DEAF}\" & wait",
 ]
 
 
@@ -175,7 +176,12 @@ def test_the_next_start_reaps_what_supervisor_and_wardens_left_when_all_were_kil
 def test_another_process_that_got_an_old_id_is_never_killed(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "1000"]) as innocent:
         old = {"pid": innocent.pid, "started": 1}
-        record = {"run": "none", "boot": boot_id(), "processes": [{"name": "old", "process": old, "warden": old}]}
+        record = {
+            "run": "none",
+            "boot": boot_id(),
+            "supervisor": 1,
+            "processes": [{"name": "old", "process": old, "warden": old}],
+        }
         (tmp_path / "status.json").write_text(json.dumps(record))
         assert not reap(tmp_path)
         assert innocent.poll() is None
