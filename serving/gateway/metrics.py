@@ -9,4 +9,4 @@ SHIPPED = Counter("whetstone_gateway_generations_shipped", "Generations that the
 SPOOL_BYTES = Gauge(
     "whetstone_gateway_spool_bytes", "Bytes of generations that wait for the event log.", multiprocess_mode="livesum"
 )
-UNRECORDED = Counter("whetstone_gateway_generations_unrecorded", "Replies that went out although the spool could not hold them.")
+UNRECORDED = Counter("whetstone_gateway_generations_unrecorded", "Replies that went out and are not kept: no room, or too large.")

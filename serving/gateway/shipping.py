@@ -2,14 +2,14 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from threading import Event, Thread
 from time import monotonic
 
-from ingest.log import EventLog, LogError
+from ingest.log import EventLog, LogError, NewRecord, RecordTooLarge
 from serving.gateway import spool as spools
-from serving.gateway.metrics import SHIPPED, SPOOL_BYTES
+from serving.gateway.metrics import SHIPPED, SPOOL_BYTES, UNRECORDED
 from serving.gateway.spool import Spool, SpoolFile
 
 logger = logging.getLogger(__name__)
@@ -106,10 +106,23 @@ def ship(connection: sqlite3.Connection, log: EventLog) -> int:
         last, batch = spools.oldest(connection)
         if not batch:
             return shipped
-        log.append(batch).result()
+        _append(log, batch)
         spools.forget(connection, last)
         SHIPPED.inc(len(batch))
         shipped += len(batch)
+
+
+def _append(log: EventLog, batch: Sequence[NewRecord]) -> None:
+    """One record that no log takes must hold nothing else up."""
+    try:
+        log.append(batch).result()
+    except RecordTooLarge as error:
+        if len(batch) == 1:
+            UNRECORDED.inc()
+            logger.error("the generation %s is lost: %s", batch[0].key.decode(), error)
+            return
+        for record in batch:
+            _append(log, [record])
 
 
 def adopt(file: SpoolFile, log: EventLog) -> None:

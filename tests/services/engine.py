@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,17 +19,17 @@ FLAGS = ["--served-model-name", "base", "--enable-lora", "--max-lora-rank", "8",
 
 
 @contextmanager
-def standin(socket: Path, token_s: float = 0.0) -> Iterator[int]:
+def standin(uds: Path, token_s: float = 0.0) -> Iterator[int]:
     """The process that stands in for vLLM; gives its pid. Each token takes `token_s` seconds."""
-    command = [sys.executable, "-m", "tests.standins.vllm", "--uds", str(socket), "--model", "nothing", *FLAGS]
-    with _started(command, {"STANDIN_TOKEN_S": str(token_s)}, socket, STANDIN_START_S) as pid:
+    command = [sys.executable, "-m", "tests.standins.vllm", "--uds", str(uds), "--model", "nothing", *FLAGS]
+    with _started(command, {"STANDIN_TOKEN_S": str(token_s)}, uds, STANDIN_START_S) as pid:
         yield pid
 
 
 @contextmanager
-def vllm(socket: Path, model: Path) -> Iterator[int]:
+def vllm(uds: Path, model: Path) -> Iterator[int]:
     """vLLM itself on the CPU, started as the one-machine start does; gives its pid. Takes about a minute."""
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", str(socket), "--model", str(model), *FLAGS]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", str(uds), "--model", str(model), *FLAGS]
     command += ["--lora-target-modules", "qkv_proj", "o_proj", "--no-enable-chunked-prefill"]
     environment = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -36,31 +37,36 @@ def vllm(socket: Path, model: Path) -> Iterator[int]:
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    with _started(command, environment, socket, VLLM_START_S) as pid:
+    with _started(command, environment, uds, VLLM_START_S) as pid:
         yield pid
 
 
 @contextmanager
-def _started(command: list[str], environment: dict[str, str], socket: Path, start_s: float) -> Iterator[int]:
-    socket.unlink(missing_ok=True)  # a killed engine leaves its socket behind
+def _started(command: list[str], environment: dict[str, str], uds: Path, start_s: float) -> Iterator[int]:
+    uds.unlink(missing_ok=True)  # a killed engine leaves its socket behind
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, start_new_session=True)
     try:
-        _wait(process, socket, start_s)
+        _wait(process, uds, start_s)
         yield process.pid
     finally:
         _end(process)
 
 
-def _wait(process: "subprocess.Popen[bytes]", socket: Path, start_s: float) -> None:
+def _wait(process: "subprocess.Popen[bytes]", uds: Path, start_s: float) -> None:
     deadline = time.monotonic() + start_s
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
-        # Not asked before its socket is there: httpx leaves a socket of its own open when it cannot connect.
-        while not (socket.exists() and client.get("http://vllm/health").is_success):
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(uds))) as client:
+        while not (_listens(uds) and client.get("http://vllm/health").is_success):
             if process.poll() is not None:
                 raise RuntimeError(f"the engine ended with {process.returncode} before it answered")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the engine did not answer within {start_s} s")
             time.sleep(0.05)
+
+
+def _listens(path: Path) -> bool:
+    # vLLM makes its socket long before it listens; httpx leaves a socket of its own open when it cannot connect.
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

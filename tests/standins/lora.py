@@ -30,6 +30,6 @@ def _weights(config: dict[str, int], seed: int, rank: int) -> dict[str, "np.ndar
     for layer in range(config["num_hidden_layers"]):
         for module, width in outputs.items():
             name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
-            weights[f"{name}.lora_A.weight"] = random.normal(0, 0.05, (rank, hidden)).astype(np.float32)
-            weights[f"{name}.lora_B.weight"] = random.normal(0, 0.05, (width, rank)).astype(np.float32)
+            weights[f"{name}.lora_A.weight"] = random.normal(0, 0.1, (rank, hidden)).astype(np.float32)
+            weights[f"{name}.lora_B.weight"] = random.normal(0, 0.2, (width, rank)).astype(np.float32)
     return weights
