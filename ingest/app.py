@@ -27,6 +27,7 @@ from ingest.problems import FieldError, Problem
 from ingest.settings import Settings, load_settings
 
 READY_WITHIN_S = 2.0
+RETRY_AFTER_S = "2"
 
 _DESCRIPTION = "Tell Whetstone what people did with the model's replies. Send the same `event_id` again as often as you like."
 _OUTCOMES = {202: "accepted", 401: "denied", 403: "denied", 503: "unavailable"}
@@ -105,7 +106,7 @@ class Door:
             check = asyncio.get_running_loop().run_in_executor(self._checks, self._check)
             await asyncio.wait_for(check, READY_WITHIN_S)
         except (LogError, TimeoutError):
-            raise _away("The event log does not answer.") from None
+            raise Problem(503, "Not ready", "The event log does not answer.", {"Retry-After": RETRY_AFTER_S}) from None
         return {"status": "ready"}
 
     def _check(self) -> None:
@@ -151,7 +152,7 @@ class Door:
 
 def _away(what: str) -> Problem:
     detail = f"{what} Send the same events again: what was taken already counts once."
-    return Problem(503, "Not accepted", detail, {"Retry-After": "2"})
+    return Problem(503, "Not accepted", detail, {"Retry-After": RETRY_AFTER_S})
 
 
 class Counted:

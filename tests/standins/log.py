@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from kafka.partitioner.default import murmur2
-
 from ingest.log import LogMoved, LogUnavailable, NewRecord, NextOffset, Record
+from ingest.log.partitioner import partition_of
 
 
 @dataclass
@@ -52,7 +51,7 @@ class MemoryLog:
             return done
         with self.changed:
             for new in records:
-                number = (murmur2(new.key) & 0x7FFFFFFF) % self.partitions
+                number = partition_of(new.key, self.partitions)
                 part = self._partitions[number]
                 now_ms = time.time_ns() // 1_000_000
                 part.records.append(Record(number, part.end, now_ms, new.key, new.value, new.headers))
