@@ -1,0 +1,126 @@
+import json
+import random
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.events import canonical, event_adapter, fingerprint, record_key
+from ingest.examples import EXAMPLES
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+ids = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters=[*map(chr, range(32)), "\x7f"]), min_size=1, max_size=20
+)
+tags = st.dictionaries(ids, ids, max_size=3)
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+times = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=zones | st.just(UTC)).map(datetime.isoformat)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | text,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(text, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def record(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+refs = record({"generation_id": ids}, candidate=st.integers(0, 1000))
+calls = record({"function": record({"name": text, "arguments": text})}, id=text, type=st.just("function"))
+parts = st.lists(record({"type": st.just("text"), "text": text}), max_size=2)
+messages = record(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": text | parts},
+    name=text,
+    tool_calls=st.lists(calls, max_size=2),
+    tool_call_id=text,
+)
+replies = text | messages
+prompts = text | st.lists(messages, min_size=1, max_size=2)
+tools = st.none() | st.lists(st.dictionaries(text, plain, max_size=2), max_size=2)
+generation: dict[str, Any] = {
+    "generation_id": ids,
+    "prompt": prompts,
+    "candidates": st.lists(record({"reply": replies}, finish_reason=text), min_size=1, max_size=3),
+}
+beside: dict[str, Any] = {
+    "tools": tools,
+    "model": text,
+    "adapter": st.none() | text,
+    "sampling": st.dictionaries(text, st.none() | st.booleans() | st.integers(-9, 9) | finite | text, max_size=3),
+}
+BODIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "generation": (generation, {**beside, "purpose": st.sampled_from(["traffic", "evaluation"])}),
+    "choice": (
+        {
+            "picked": st.sampled_from(["tie", "none"]),
+            "shown": st.lists(
+                refs, min_size=2, max_size=4, unique_by=lambda ref: (ref["generation_id"], ref.get("candidate", 0))
+            ),
+        },
+        {},
+    ),
+    "regeneration": ({"reply": refs, "replacement": ids}, {}),
+    "acceptance": ({"reply": refs}, {}),
+    "edit": ({"reply": refs, "saved": replies}, {"edit_of": ids}),
+    "score": ({"reply": refs, "criterion": ids, "value": finite}, {}),
+    "rating": ({"reply": refs, "thumb": st.sampled_from(["up", "down"])}, {}),
+    "preference": ({"prompt": prompts, "chosen": replies, "rejected": replies}, {"tools": tools}),
+    "erasure": ({"user": ids}, {}),
+}
+
+
+def bodies(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    required, optional = BODIES[kind]
+    envelope = {"type": st.just(kind), "event_id": ids, "task": st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)}
+    extra = {
+        "user": ids,
+        "by": st.sampled_from(["user", "expert", "criterion"]),
+        "revision": st.integers(0, 2**53 - 1),
+        "tags": tags,
+    }
+    if kind not in ("generation", "preference", "erasure"):
+        extra["generation"] = record(generation, **beside)
+    return record(
+        {**envelope, "occurred_at": times, **required}, **{**optional, **{k: v for k, v in extra.items() if k not in required}}
+    )
+
+
+events = st.sampled_from(sorted(BODIES)).flatmap(bodies)
+
+
+def shuffled(value: Any, order: random.Random) -> Any:
+    if isinstance(value, list):
+        return [shuffled(item, order) for item in value]
+    if not isinstance(value, dict):
+        return value
+    items = [(key, shuffled(item, order)) for key, item in value.items()]
+    order.shuffle(items)
+    return dict(items)
+
+
+def parsed(body: Any) -> Any:
+    return event_adapter.validate_json(json.dumps(body))
+
+
+def test_every_type_of_event_has_an_example_and_is_generated_here() -> None:
+    types = set(event_adapter.json_schema()["discriminator"]["mapping"])
+    assert set(EXAMPLES) == set(BODIES) == types
+
+
+@settings(max_examples=100, deadline=None)
+@given(events)
+def test_an_event_that_validates_comes_back_unchanged_from_the_log(body: dict[str, Any]) -> None:
+    event = parsed(body)
+    stored = canonical(event)
+    assert event_adapter.validate_json(stored) == event
+    assert canonical(event_adapter.validate_json(stored)) == stored
+    assert record_key(event_adapter.validate_json(stored)) == record_key(event)
+
+
+@settings(max_examples=50, deadline=None)
+@given(events, st.randoms(use_true_random=False))
+def test_the_order_of_json_keys_does_not_change_a_fingerprint(body: dict[str, Any], order: random.Random) -> None:
+    assert fingerprint(canonical(parsed(shuffled(body, order)))) == fingerprint(canonical(parsed(body)))
