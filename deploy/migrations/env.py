@@ -4,17 +4,10 @@ from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import DateTime
-from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
-import ingest.keys
-import pairing.tables
-import serving.tables
-import trainer.tables
+from deploy.migrations.tables import compare_type, metadata
 from ingest.database import UtcDateTime
-
-_STAGES = (ingest.keys, pairing.tables, trainer.tables, serving.tables)
 
 
 def render_item(type_: str, item: Any, _autogen: AutogenContext) -> str | Literal[False]:
@@ -26,19 +19,12 @@ def render_item(type_: str, item: Any, _autogen: AutogenContext) -> str | Litera
     return False
 
 
-def compare_type(_context: Any, _column: Any, _metadata_column: Any, inspected: Any, ours: Any) -> bool | None:
-    if isinstance(ours, UtcDateTime):
-        return not isinstance(inspected, DateTime)
-    return None  # let Alembic decide
-
-
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=SQLModel.metadata,
+    target_metadata=metadata(),
     render_item=render_item,
     compare_type=compare_type,
     render_as_batch=True,
-    transaction_per_migration=False,
 )
 with context.begin_transaction():
     context.run_migrations()
