@@ -12,6 +12,7 @@ from deploy.demo.prompts import TASK
 from deploy.demo.report import show
 from deploy.demo.screen import Screen
 from deploy.demo.story import StoryStopped, Told, tell
+from deploy.remains import stop
 from deploy.service import Service
 from ingest.settings import Settings, WrongSetting, load_settings
 
@@ -24,21 +25,27 @@ def demo() -> int:
 
     Raises:
         WrongSetting: the settings have no task for the demo, or are wrong.
+        ServiceFailed: the service did not start.
     """
     console = Console()
     environment = _environment(datetime.now(UTC))
-    settings = _settings(environment)
-    shutil.rmtree(STATE, ignore_errors=True)
+    _start_afresh(_settings(environment))
     try:
         with Screen(console) as screen:
             screen.say("The service starts.")
             with Service(environment):
-                told = tell(settings, screen)
+                told = tell(_settings(environment), screen)  # with the secrets that the start made
                 screen.say("The service stops.")
     except StoryStopped as stopped:
         console.print(f"[bold red]{stopped}")
         return 1
     return _ended(console, told)
+
+
+def _start_afresh(settings: Settings) -> None:
+    """Every run tells its own story from the start: end what a killed one left, and forget it."""
+    stop(settings.run_dir)
+    shutil.rmtree(STATE, ignore_errors=True)
 
 
 def _environment(now: datetime) -> dict[str, str]:
