@@ -43,19 +43,19 @@ def check() -> None:
 
 
 def prepare(directory: Path) -> Path:
-    """Make `server.properties` and format the storage, once; returns that file.
+    """Write `server.properties` with ports that are free now, and format the storage once; returns that file.
 
     Raises:
         NoKafka: the storage cannot be formatted.
     """
-    properties, formatted = directory / "server.properties", directory / "data" / "meta.properties"
-    if formatted.exists() and properties.exists():
-        return properties
     directory.mkdir(parents=True, exist_ok=True)
-    properties.write_text(_PROPERTIES.format(port=_free_port(), controller=_free_port(), data=(directory / "data").absolute()))
-    scripts = Path(os.environ["KAFKA_HOME"], "bin")
-    cluster = _output(directory, scripts / "kafka-storage.sh", "random-uuid").split()[-1]
-    _output(directory, scripts / "kafka-storage.sh", "format", "--standalone", "-t", cluster, "-c", str(properties))
+    properties, data = directory / "server.properties", (directory / "data").absolute()
+    port, controller = _free_ports()
+    properties.write_text(_PROPERTIES.format(port=port, controller=controller, data=data))
+    if not (data / "meta.properties").exists():
+        storage = Path(os.environ["KAFKA_HOME"], "bin", "kafka-storage.sh")
+        cluster = _output(directory, storage, "random-uuid").split()[-1]
+        _output(directory, storage, "format", "--standalone", "-t", cluster, "-c", properties)
     return properties
 
 
@@ -83,15 +83,15 @@ def _java_version(java: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 _PROPERTIES = """\
-# Made by the set-up, for one machine: this Kafka is reached from this machine only.
+# Written at each start. This Kafka is reached from this machine only.
 process.roles=broker,controller
 node.id=1
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}

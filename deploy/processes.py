@@ -22,8 +22,7 @@ def processes(settings: Settings) -> Sequence[Process]:
     Raises:
         kafka.NoKafka: Kafka is to be run here, and cannot.
     """
-    broker = [_kafka(settings)] if kafka.is_wanted(settings) else []
-    log = {"WHETSTONE_KAFKA_BOOTSTRAP": kafka.bootstrap(_kafka_properties(settings))} if broker else {}
+    broker, log = _broker(settings) if kafka.is_wanted(settings) else ([], {})
     after = tuple(process.name for process in broker)
     engine = [_engine(settings)] if settings.engine.url is None else []
 
@@ -100,22 +99,15 @@ def _engine(settings: Settings) -> Process:
     )
 
 
-def _kafka(settings: Settings) -> Process:
-    properties = _kafka_properties(settings)
-    host, port = kafka.bootstrap(properties).rsplit(":", 1)
-    server = Path(os.environ["KAFKA_HOME"], "bin", "kafka-server-start.sh").absolute()
-    return Process(
-        "kafka",
-        (str(server), str(properties.absolute())),
-        ready=accepts(host, int(port)),
-        env={"LOG_DIR": str(properties.parent.absolute())},
-        alive=accepts(host, int(port)),
-        stop_phase=3,
-    )
-
-
-def _kafka_properties(settings: Settings) -> Path:
-    return kafka.prepare(settings.data_dir / "kafka")
+def _broker(settings: Settings) -> tuple[list[Process], dict[str, str]]:
+    """The broker, and what tells the others where it is."""
+    properties = kafka.prepare(settings.data_dir / "kafka").absolute()
+    bootstrap = kafka.bootstrap(properties)
+    host, _, port = bootstrap.partition(":")
+    command = (str(Path(os.environ["KAFKA_HOME"], "bin", "kafka-server-start.sh").absolute()), str(properties))
+    answers_port = accepts(host, int(port))
+    env = {"LOG_DIR": str(properties.parent)}
+    return [Process("kafka", command, answers_port, env, answers_port, stop_phase=3)], {"WHETSTONE_KAFKA_BOOTSTRAP": bootstrap}
 
 
 def _url(host: str, port: int, allowed_host: str, path: str) -> tuple[str, str]:
