@@ -15,7 +15,7 @@ from ingest.settings import KafkaSettings
 logging.getLogger("kafka").setLevel(logging.WARNING)  # its debug lines hold keys and values: what people wrote
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_MS = 10_000
 FRAME_BYTES = MAX_RECORD_BYTES + 1024 * 1024
 """A record of the largest size with what Kafka puts around it."""
 _Client = TypeVar("_Client")
@@ -34,7 +34,7 @@ def connect(make: Callable[..., _Client], settings: KafkaSettings, **options: An
     """A client of kafka-python, connected.
 
     Raises:
-        LogUnavailable: no broker answered within CONNECT_TIMEOUT_S, or none is named, or it refused us.
+        LogUnavailable: no broker answered within CONNECT_TIMEOUT_MS, or none is named, or it refused us.
     """
     connections: list[Any] = []
 
@@ -100,7 +100,7 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
     return {
         "bootstrap_servers": settings.bootstrap.split(","),
         "client_id": "whetstone",
-        "bootstrap_timeout_ms": CONNECT_TIMEOUT_S * 1000,
+        "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
         "reconnect_backoff_max_ms": 1000,  # the default of 30 s would outlast most restarts of a broker
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,

@@ -11,7 +11,7 @@ from kafka.admin import OffsetSpec  # type: ignore[import-untyped]
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError  # type: ignore[import-untyped]
 
 from ingest.log import LogError, NewRecord, NextOffset, RecordTooLarge
-from ingest.log.brokers import CONNECT_TIMEOUT_S, FRAME_BYTES, connect, find_or_make_topic, unavailable
+from ingest.log.brokers import CONNECT_TIMEOUT_MS, FRAME_BYTES, connect, find_or_make_topic, unavailable
 from ingest.log.encoding import check_size
 from ingest.log.kafka_reader import KafkaSubscription
 from ingest.settings import KafkaSettings
@@ -28,7 +28,7 @@ class KafkaLog:
         """
         self._settings = settings
         with contextlib.ExitStack() as on_error:
-            self._admin = connect(KafkaAdminClient, settings, request_timeout_ms=CONNECT_TIMEOUT_S * 1000)
+            self._admin = connect(KafkaAdminClient, settings, request_timeout_ms=CONNECT_TIMEOUT_MS)
             on_error.callback(self._admin.close)
             self._topic = find_or_make_topic(self._admin, settings, partitions)
             self._producer = connect(KafkaProducer, settings, **_producer_options(settings.delivery_timeout_s))
@@ -137,8 +137,8 @@ def _producer_options(delivery_timeout_s: float) -> dict[str, object]:
         "enable_idempotence": True,
         "batch_size": 256 * 1024,
         "linger_ms": 2,
-        "delivery_timeout_ms": delivery_timeout_s * 1000,
-        "request_timeout_ms": min(30_000, delivery_timeout_s * 500),  # one retry at least within the delivery time-out
+        "delivery_timeout_ms": int(delivery_timeout_s * 1000),
+        "request_timeout_ms": min(30_000, int(delivery_timeout_s * 500)),  # one retry at least within the delivery time-out
         "max_request_size": FRAME_BYTES,
         "max_block_ms": 1,  # a topic that is gone must not block the caller of append
         "allow_auto_create_topics": False,
@@ -147,7 +147,7 @@ def _producer_options(delivery_timeout_s: float) -> dict[str, object]:
 
 def _await_metadata(producer: KafkaProducer, settings: KafkaSettings) -> None:
     """Fetch what `send` would otherwise wait for."""
-    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    deadline = time.monotonic() + CONNECT_TIMEOUT_MS / 1000
     while True:
         try:
             producer.partitions_for(settings.topic)

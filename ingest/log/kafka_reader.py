@@ -15,11 +15,12 @@ from kafka.errors import (  # type: ignore[import-untyped]
 )
 
 from ingest.log import LogMoved, MemberReplaced, NextOffset, Record
-from ingest.log.brokers import CONNECT_TIMEOUT_S, Topic, connect, unavailable
+from ingest.log.brokers import CONNECT_TIMEOUT_MS, Topic, connect, unavailable
 from ingest.settings import KafkaSettings
 
 _SLICE_S = 0.2
 """Partitions that came during a poll are read from after this at the latest."""
+_REPLACED = "another process of the consumer group goes by this member's name: give each reader a name of its own"
 _OPTIONS = {
     "enable_auto_commit": False,
     "auto_offset_reset": "none",  # an offset that is gone must stop the reader, never move it
@@ -65,7 +66,7 @@ class KafkaSubscription:
         if not self._closed:
             self._closed = True
             with contextlib.suppress(KafkaError):  # raised when brokers are away
-                self._consumer.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_S * 1000)
+                self._consumer.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
 
     def _poll_once(self, timeout_s: float, max_records: int) -> dict[int, list[Record]]:
         try:
@@ -74,27 +75,35 @@ class KafkaSubscription:
         except (OffsetOutOfRangeError, LogTruncationError) as error:
             raise LogMoved(f"topic {self._topic.name} does not hold the offsets to be read next: {error}") from error
         except FencedInstanceIdError as error:
-            raise MemberReplaced("another process of the consumer group goes by this member's name") from error
+            raise MemberReplaced(_REPLACED) from error
         except KafkaError as error:
             raise unavailable(self._settings, error) from error
         self._check_topic()
+        self._check_membership()
         return {at.partition: [_record(message) for message in messages] for at, messages in polled.items()}
 
     def _place_newcomers(self) -> None:
         """Seek in the caller's thread: the listener's must not wait for a database."""
         for at in self._newcomers.waiting():
             stored = self._next_offset(at.partition)
-            if stored is None:
-                self._consumer.seek_to_beginning(at)
-            else:
-                self._consumer.seek(at, stored)
-            self._consumer.resume(at)
+            with contextlib.suppress(ValueError, KeyError):  # it went to another member in the meantime
+                if stored is None:
+                    self._consumer.seek_to_beginning(at)
+                else:
+                    self._consumer.seek(at, stored)
+                self._consumer.resume(at)
             self._newcomers.on_partitions_revoked([at])
 
     def _check_topic(self) -> None:
         topic_id = self._consumer._cluster.topic_id(self._topic.name)  # from the last metadata: costs no request
         if topic_id is not None and not self._topic.log_id.endswith(f"/{topic_id}"):
             raise LogMoved(f"topic {self._topic.name} was made anew: the stored offsets belong to the old one")
+
+    def _check_membership(self) -> None:
+        """kafka-python keeps a replaced member's error to itself: it stops the heartbeat and goes on fetching."""
+        group = self._consumer._coordinator
+        if group.stable() and not group.need_rejoin() and not group._heartbeat_enabled:
+            raise MemberReplaced(_REPLACED)
 
 
 class _Newcomers(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped base
