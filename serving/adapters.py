@@ -4,15 +4,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 from sqlmodel import Session, col, select
-from trainer.seal import verify
 
 from ingest.database import Database
 from serving import releases
-from trainer.tables import Adapter, Release, TrainerError
+from serving.trust import check_sealed
+from trainer.errors import NotSealed
+from trainer.tables import Adapter, Release
 
 State = Literal["live", "pending", "previous", "candidate", "sealed"]
 _LOOK_EVERY_S = 0.2
@@ -69,8 +69,8 @@ def ask_promotion(session: Session, name: str, by: str, now: datetime) -> Releas
     if adapter is None:
         raise Refused(f"There is no adapter {name!r}. `whetstone adapters list` shows every one.")
     try:
-        verify(Path(adapter.path))
-    except (TrainerError, OSError) as error:
+        check_sealed(adapter)
+    except (NotSealed, OSError) as error:
         raise Refused(f"{name} cannot be trusted: {error} Restore its directory from a copy, or promote another.") from error
     state = _releases_of(session, adapter.task)
     if state.live == name and state.pending is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic
 
 from sqlmodel import Session, col, delete, select
-from trainer.seal import verify
 
 from ingest.database import Database
 from ingest.settings import Settings
@@ -18,7 +17,9 @@ from serving.engine import Engine, EngineError
 from serving.rollout.patience import Patience
 from serving.rollout.steps import Answering, Flip, Load, Observed, Step, Unload, Warm, plan
 from serving.tables import Gateway
-from trainer.tables import BASE, Adapter, Release, TrainerError
+from serving.trust import check_sealed
+from trainer.errors import NotSealed
+from trainer.tables import BASE, Adapter, Release
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Rollout:
         self._warm &= loaded
         steps = plan(self._observed(seen, loaded))
         for step in steps:
-            await self._take(step, {adapter.name: Path(adapter.path) for adapter in seen.adapters})
+            await self._take(step, {adapter.name: adapter for adapter in seen.adapters})
         return bool(steps)
 
     def _look(self) -> Seen:
@@ -83,10 +84,10 @@ class Rollout:
             max_loaded=self._settings.engine.max_loaded,
         )
 
-    async def _take(self, step: Step, paths: dict[str, Path]) -> None:
+    async def _take(self, step: Step, adapters: dict[str, Adapter]) -> None:
         match step:
             case Load(adapter):
-                await self._try(adapter, lambda: self._load(adapter, paths[adapter]))
+                await self._try(adapter, lambda: self._load(adapters[adapter]))
             case Warm(adapter):
                 await self._try(adapter, lambda: self._warm_up(adapter))
             case Flip(release_id, task, adapter):
@@ -100,17 +101,17 @@ class Rollout:
         """Act, or leave the adapter alone for a growing while."""
         try:
             await act()
-        except (EngineError, TrainerError, OSError) as error:
+        except (EngineError, NotSealed, OSError) as error:
             pause_s = self._patience.failed(adapter, monotonic())
             logger.error("%s: %s; again in %g s", adapter, error, pause_s)
         else:
             self._patience.succeeded(adapter)
 
-    async def _load(self, adapter: str, path: Path) -> None:
-        await asyncio.to_thread(verify, path)
+    async def _load(self, adapter: Adapter) -> None:
+        await asyncio.to_thread(check_sealed, adapter)
         started = monotonic()
-        await self._engine.load(adapter, path)
-        logger.info("%s loaded in %.3f s", adapter, monotonic() - started)
+        await self._engine.load(adapter.name, Path(adapter.path))
+        logger.info("%s loaded in %.3f s", adapter.name, monotonic() - started)
 
     async def _warm_up(self, adapter: str) -> None:
         await self._engine.chat({"model": adapter, **_WARM_UP})

@@ -5,14 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from openai import OpenAI
+from openai import APIError, OpenAI
 from sqlmodel import SQLModel, select
 
 from ingest.database import Database
@@ -22,8 +24,10 @@ from ingest.log.embedded import EmbeddedLog
 from serving.tables import Gateway
 from tests.services import engine
 from tests.standins.lora import write_lora
+from trainer.seal import seal
 from trainer.tables import Adapter, Release, Round
 
+QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
 ROOT = Path(__file__).parents[2]
 START_S = 30
 SETTINGS = """
@@ -42,11 +46,19 @@ poll_s = 0.05
 class Installation:
     """One directory with its settings, database and processes."""
 
-    def __init__(self, directory: Path, stack: ExitStack, database_url: str | None = None, gateway_settings: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        stack: ExitStack,
+        database_url: str | None = None,
+        gateway_settings: str = "",
+        model: Path | None = None,
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self.socket = directory / "run" / "vllm.sock"
         self.socket.parent.mkdir(parents=True)
+        (directory / "adapters").mkdir()
         (directory / "whetstone.toml").write_text(SETTINGS.format(port=self.port, gateway=gateway_settings))
         self.environment = os.environ | {
             "WHETSTONE_CONFIG": str(directory / "whetstone.toml"),
@@ -56,6 +68,7 @@ class Installation:
         if database_url:
             self.environment["WHETSTONE_DATABASE_URL"] = database_url
         self.database = Database(url)
+        self._model = model
         self._stack = stack
         stack.callback(self.database.close)
         SQLModel.metadata.create_all(self.database.engine)
@@ -78,11 +91,9 @@ class Installation:
 
     def seal(self, number: int, wanted: bool = False, task: str = "summarise") -> str:
         """An adapter as the trainer leaves it."""
-        from tests.standins.sealed import seal_for_test
-
         name = f"{task}-r{number:06d}"
-        path = write_lora(self.directory / "adapters" / name, seed=number)
-        digest = seal_for_test(path, name)
+        path = self.directory / "adapters" / name
+        digest = seal(write_lora(self.directory / "drafts" / name, number, self._model), path, lineage={})
         now = datetime.now(UTC)
         with self.database.begin() as session:
             made = Round(task=task, number=number, state="sealed", parent="base", live="base", planned_at=now)
@@ -154,6 +165,9 @@ class Installation:
             yield process
 
     def engine(self, token_s: float = 0.0) -> "AbstractContextManager[int]":
+        """vLLM itself where the installation has a model, else what stands in for it."""
+        if self._model:
+            return engine.vllm(self.socket, self._model)
         return engine.standin(self.socket, token_s)
 
     @contextmanager
@@ -196,3 +210,51 @@ def end(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> Non
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+
+
+@dataclass
+class Traffic:
+    """Clients that stream without a pause until they are told to stop."""
+
+    installation: Installation
+    clients: int = 6
+    max_tokens: int | None = None
+    replies: list[tuple[str, str, str]] = field(default_factory=list)  # header, text, generation id
+    errors: list[Exception] = field(default_factory=list)
+    slowest_first_byte_s: float = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Traffic":
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        client = self.installation.client()
+        while not self._stop.is_set():
+            try:
+                self._one(client, stream=number % 2 == 0)
+            except APIError as error:
+                self.errors.append(error)
+                time.sleep(0.05)
+
+    def _one(self, client: OpenAI, stream: bool) -> None:
+        asked = time.monotonic()
+        raw = client.chat.completions.with_raw_response.create(
+            model="summarise", messages=QUESTION, stream=stream, max_tokens=self.max_tokens, temperature=0.7
+        )
+        self.slowest_first_byte_s = (
+            max(self.slowest_first_byte_s, time.monotonic() - asked) if stream else self.slowest_first_byte_s
+        )
+        reply = raw.parse()
+        if stream:
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in reply)
+        else:
+            text = reply.choices[0].message.content
+        self.replies.append((raw.headers["X-Whetstone-Adapter"], text, raw.headers["X-Whetstone-Generation"]))
