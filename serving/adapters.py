@@ -1,7 +1,7 @@
 """What people ask of adapters: which there are, and moving traffic by hand."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -59,15 +59,17 @@ def list_rows(database: Database, tasks: Sequence[str]) -> list[AdapterRow]:
     ]
 
 
-def ask_promotion(session: Session, name: str, by: str, now: datetime) -> Release:
+def ask_promotion(session: Session, name: str, tasks: Collection[str], by: str, now: datetime) -> Release:
     """Want this adapter to answer its task.
 
     Raises:
-        Refused: there is no such adapter, its files are not what was sealed, or it answers already.
+        Refused: there is no such adapter, its task is none of `tasks`, its files are not what was sealed, or it answers already.
     """
     adapter = session.get(Adapter, name)
     if adapter is None:
         raise Refused(f"There is no adapter {name!r}. `whetstone adapters list` shows every one.")
+    if adapter.task not in tasks:
+        raise Refused(f"{name} is for the task {adapter.task!r}, which the settings do not have. Add it to whetstone.toml.")
     try:
         check_sealed(adapter)
     except (NotSealed, OSError) as error:
@@ -78,12 +80,14 @@ def ask_promotion(session: Session, name: str, by: str, now: datetime) -> Releas
     return _want(session, _release(adapter.task, name, "promote", by, now))
 
 
-def ask_rollback(session: Session, task: str, by: str, now: datetime) -> Release:
+def ask_rollback(session: Session, task: str, tasks: Collection[str], by: str, now: datetime) -> Release:
     """Want what answered the task before; asked twice, it goes back two steps.
 
     Raises:
-        Refused: the base model answers already.
+        Refused: there is no such task, or the base model answers already.
     """
+    if task not in tasks:
+        raise Refused(f"There is no task {task!r}. Tasks: {', '.join(tasks) or 'none'}.")
     state = _releases_of(session, task)
     if state.previous is None:
         raise Refused(f"The base model answers {task!r} already; there is nothing to go back to.")

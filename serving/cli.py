@@ -22,6 +22,7 @@ rollout = typer.Typer(help="The loop that loads adapters and moves traffic to th
 adapters = typer.Typer(help="The adapters: which there are, which answers, and moving traffic by hand.", no_args_is_help=True)
 
 _GRACE_S = 5
+_IDLE_S = 60  # longer than clients keep idle connections: one that closes just then fails a request for nothing
 By = Annotated[str, typer.Option(help="Who says so, for the record.", default_factory=getpass.getuser)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Wait so many seconds for the traffic to move.")]
@@ -49,7 +50,7 @@ def serve() -> None:
     if settings.workers > 1:
         share_metrics(run_dir / "gateway-metrics")
     uvicorn.run(
-        "serving.gateway.app:create_app",
+        "serving.gateway.app:serve_app",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -58,6 +59,7 @@ def serve() -> None:
         access_log=False,
         server_header=False,
         ws="none",
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
 
@@ -96,20 +98,15 @@ def promote(name: str, by: By, as_json: AsJson = False, timeout_s: Timeout = 120
     """Move its task's traffic to this adapter, whatever the gate said of it."""
     from serving.adapters import ask_promotion
 
-    _move(lambda session, now: ask_promotion(session, name, by, now), as_json, timeout_s)
+    _move(lambda session, now: ask_promotion(session, name, load_settings().tasks, by, now), as_json, timeout_s)
 
 
 @adapters.command("rollback")
 def rollback(task: str, by: By, as_json: AsJson = False, timeout_s: Timeout = 120) -> None:
     """Move the task's traffic back to what answered before."""
-    from serving.adapters import Refused, ask_rollback
+    from serving.adapters import ask_rollback
 
-    def ask(session: "Session", now: datetime) -> "Release":
-        if task not in (tasks := load_settings().tasks):
-            raise Refused(f"There is no task {task!r}. Tasks: {', '.join(tasks) or 'none'}.")
-        return ask_rollback(session, task, by, now)
-
-    _move(ask, as_json, timeout_s)
+    _move(lambda session, now: ask_rollback(session, task, load_settings().tasks, by, now), as_json, timeout_s)
 
 
 def _move(ask: "Callable[[Session, datetime], Release]", as_json: bool, timeout_s: float) -> None:

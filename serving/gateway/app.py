@@ -19,7 +19,7 @@ from ingest.database import Database
 from ingest.guard import Guard
 from ingest.keys import KeyRing, Principal
 from ingest.log import open_log
-from ingest.observe import metrics_response
+from ingest.observe import configure_logging, metrics_response
 from ingest.problems import Problem
 from ingest.settings import Settings, load_settings
 from serving.engine import Engine, EngineError
@@ -45,9 +45,14 @@ class Parts:
     answerer: Answerer
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def serve_app() -> FastAPI:
+    """The gateway as uvicorn starts it, in each worker."""
+    configure_logging("gateway")
+    return create_app(load_settings())
+
+
+def create_app(settings: Settings) -> FastAPI:
     """The gateway of one process."""
-    settings = settings or load_settings()
     app = FastAPI(title="Whetstone gateway", lifespan=lambda app: _running(app, settings), openapi_url=None)
     app.include_router(router)
     app.add_exception_handler(GatewayError, _gateway_error)

@@ -62,6 +62,7 @@ class SpoolFile:
             if path.exists():  # else another gateway shipped and removed it before we had the lock
                 yield cls(path, lock)
             else:
+                _lock_file(path).unlink(missing_ok=True)
                 os.close(lock)
 
     def connect(self, durable: bool) -> sqlite3.Connection:
@@ -82,8 +83,12 @@ class SpoolFile:
         os.close(self._lock)
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
 def _try_lock(path: Path) -> int | None:
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(_lock_file(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
