@@ -20,7 +20,7 @@ from ingest.document import answers, document, takes_batch, takes_event, wants_k
 from ingest.events import Event
 from ingest.guard import Guard
 from ingest.keys import ALL_TASKS, KeyRing, Principal
-from ingest.log import LogError, LogUnavailable, NewRecord, open_log
+from ingest.log import LogError, LogUnavailable, NewRecord, RecordTooLarge, open_log
 from ingest.observe import EVENTS, REQUESTS, configure_logging, metrics_response
 from ingest.parsing import check_times, parse_batch, parse_event
 from ingest.problems import FieldError, Problem
@@ -138,6 +138,8 @@ class Door:
             raise _away("The event log cannot take events now.") from None
         except TooManyInFlight:
             raise _away("More events are coming than the event log can take.") from None
+        except RecordTooLarge:
+            raise Problem(413, "Event too large", "The event log takes no event of that size: shorten it.") from None
 
     def _check_sizes(self, records: Sequence[NewRecord], prefixes: Sequence[str]) -> None:
         most = self._limits.max_event_bytes

@@ -62,7 +62,9 @@ def _media_type(headers: Headers) -> str:
 
 
 def _too_large(max_bytes: int) -> Problem:
-    return Problem(413, "Body too large", f"Send at most {max_bytes} bytes in one request; split a batch.")
+    # Closed, or the server would go on reading what it has refused.
+    detail = f"Send at most {max_bytes} bytes in one request; split a batch."
+    return Problem(413, "Body too large", detail, {"Connection": "close"})
 
 
 class _BodyTooLarge(Exception):
