@@ -35,12 +35,14 @@ def demo() -> None:
 
 def setup() -> None:
     """Make what the first start needs: demo model, tables, keys, secrets. Again, it changes nothing."""
+    import os
     from pathlib import Path
 
     from deploy.model import fetch
     from deploy.provision import provision
     from ingest.settings import ModelSettings, load_settings
 
+    os.umask(0o077)  # as `up` does
     name = load_settings().model.name
     if name == ModelSettings().name and not (Path(name) / "config.json").exists():
         typer.echo("Demo model: downloaded, and converted once (about a minute).")

@@ -137,7 +137,7 @@ class Keeper:
         code = await child.ended
         self.child = None
         self._house.end_orphans()
-        return silence or (f"ended by signal {-code}" if code < 0 else f"ended with status {code}")
+        return silence or _how_it_ended(code)
 
     async def _watch(self, child: Child) -> str | None:
         """Until it ended, or was stopped because it did not answer, which the result then says."""
@@ -227,6 +227,12 @@ class Supervisor:
     async def _stop_all(self, tasks: "Mapping[Keeper, asyncio.Task[None]]") -> None:
         for phase in sorted({keeper.process.stop_phase for keeper in tasks}):
             await asyncio.gather(*(k.stop(task) for k, task in tasks.items() if k.process.stop_phase == phase))
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return "its warden was killed"
+    return f"ended by signal {code - 128}" if code > 128 else f"ended with status {code}"
 
 
 def _last_words(log: Path) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def up(quiet: bool, with_parent: bool) -> None:
     """
     if with_parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    os.umask(0o077)  # what people said is kept for this user only, whichever process writes it
     run_dir = load_settings().run_dir
     with the_only_one(run_dir):
         reap(run_dir)
@@ -63,6 +65,7 @@ class Screen:
             self.live.update(_table(status), refresh=True)
         if status.state == "running" and not self._was_running:
             self._was_running = True
+            self._told = {process.name: (process.state, process.note) for process in status.processes}
             self.live.stop()
             self._console.print(examples(self._settings), markup=False, soft_wrap=True)
         elif self._was_running:
@@ -71,7 +74,7 @@ class Screen:
 
     def _tell(self, process: ProcessStatus) -> None:
         said = (process.state, process.note)
-        if self._told.get(process.name, said) != said and process.state != "starting":
+        if self._told[process.name] != said and process.state != "starting":
             self._console.print(Text(f"{process.name}: {process.note or process.state}", _COLOURS.get(process.state, "")))
         self._told[process.name] = said
 
