@@ -112,7 +112,7 @@ Caller = Annotated[Principal, Depends(_principal)]
 @router.post("/v1/chat/completions")
 async def chat(request: Request, parts: PartsOf, caller: Caller) -> Response:
     ask = parse(await request.body(), request.headers)
-    route = parts.watch.routes.resolve(ask.model)
+    route = await parts.watch.resolve(ask.model)
     caller.require("inference", route.task)
     if ask.purpose == "evaluation":
         caller.require("admin", route.task)

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.database import Database
-from serving.gateway.errors import NotReady
+from serving.gateway.errors import NotReady, UnknownModel
 from serving.gateway.metrics import IN_FLIGHT
-from serving.gateway.routes import Routes, read_routes
+from serving.gateway.routes import Route, Routes, read_routes
 from serving.tables import Gateway
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,20 @@ class Watch:
         if self._routes is None:
             raise NotReady("The gateway is starting.")
         return self._routes
+
+    async def resolve(self, model: str) -> Route:
+        """Who answers this model; an adapter sealed a moment ago is looked for in the database before it is refused.
+
+        Raises:
+            UnknownModel: no such task, or no such adapter of the task.
+        """
+        try:
+            return self.routes.resolve(model)
+        except UnknownModel:
+            if "@" not in model:
+                raise
+        await self.refresh()
+        return self.routes.resolve(model)
 
     @contextmanager
     def answering(self, adapter: str) -> Iterator[None]:

@@ -167,8 +167,9 @@ def test_an_adapter_with_a_request_on_it_stays_loaded_until_that_is_finished(ins
 def test_a_killed_rollout_goes_on_where_it_was_and_two_do_not_meet(installation: Installation) -> None:
     first, second = installation.seal(1), installation.seal(2)
     with installation.engine(), installation.gateway():
-        with installation.rollout() as killed, installation.rollout():
+        with installation.rollout() as killed, ExitStack() as later:
             installation.swap(first)
+            later.enter_context(installation.rollout())  # stands by while the first one lives
             os.kill(killed.pid, signal.SIGKILL)
             killed.wait()
             installation.swap(second)
