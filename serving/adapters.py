@@ -10,8 +10,7 @@ from sqlmodel import Session, col, select
 
 from ingest.database import Database
 from serving import releases
-from serving.trust import check_sealed
-from trainer.errors import NotSealed
+from serving.trust import Untrusted, check_sealed
 from trainer.tables import Adapter, Release
 
 State = Literal["live", "pending", "previous", "candidate", "sealed"]
@@ -72,7 +71,7 @@ def ask_promotion(session: Session, name: str, tasks: Collection[str], by: str, 
         raise Refused(f"{name} is for the task {adapter.task!r}, which the settings do not have. Add it to whetstone.toml.")
     try:
         check_sealed(adapter)
-    except (NotSealed, OSError) as error:
+    except Untrusted as error:
         raise Refused(f"{name} cannot be trusted: {error} Restore its directory from a copy, or promote another.") from error
     state = _releases_of(session, adapter.task)
     if state.live == name and state.pending is None:

@@ -17,8 +17,7 @@ from serving.engine import Engine, EngineError
 from serving.rollout.patience import Patience
 from serving.rollout.steps import Answering, Flip, Load, Observed, Step, Unload, Warm, plan
 from serving.tables import Gateway
-from serving.trust import check_sealed
-from trainer.errors import NotSealed
+from serving.trust import Untrusted, check_sealed
 from trainer.tables import BASE, Adapter, Release
 
 logger = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class Rollout:
         """Act, or leave the adapter alone for a growing while."""
         try:
             await act()
-        except (EngineError, NotSealed, OSError) as error:
+        except (EngineError, Untrusted) as error:
             pause_s = self._patience.failed(adapter, monotonic())
             logger.error("%s: %s; again in %g s", adapter, error, pause_s)
         else:
