@@ -2,10 +2,89 @@
 
 from datetime import datetime
 
-from sqlalchemy import Text
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text
 from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
+
+
+class StoredEvent(SQLModel, table=True):
+    """An event, once. Of two bodies under one id the one with the smaller hash."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_task_user", "task", "user"),)
+
+    task: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+    type: str
+    user: str | None = Field(None, description="Opaque id of the end user.")
+    occurred_at: datetime = Field(sa_type=UtcDateTime)
+    received_at: datetime = Field(sa_type=UtcDateTime, description="When the event log took it.")
+    body: str = Field(sa_column=Column(Text, nullable=False), description="The whole event as canonical JSON.")
+    body_hash: str = Field(description="SHA-256 of the body.")
+    outcome: str = Field(description="One of Outcome; follows from the other events, and is kept up to date.")
+
+
+class EventGeneration(SQLModel, table=True):
+    """An event names a generation."""
+
+    __tablename__ = "event_generations"
+    __table_args__ = (Index("ix_event_generations_event", "task", "event_id"),)
+
+    task: str = Field(primary_key=True)
+    generation_id: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+
+
+class GenerationVersion(SQLModel, table=True):
+    """An event holds a generation: the gateway's record, or a feedback that carries it. The least rank counts."""
+
+    __tablename__ = "generations"
+
+    task: str = Field(primary_key=True)
+    generation_id: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+    rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the content.")
+    prompt_hash: str
+    user: str | None = None
+
+
+class AskedPrompt(SQLModel, table=True):
+    """A prompt with its tools. The row is locked while pairs of the prompt are derived."""
+
+    __tablename__ = "prompts"
+
+    task: str = Field(primary_key=True)
+    hash: str = Field(primary_key=True, description="SHA-256 of prompt and tools.")
+    prompt: str = Field(sa_column=Column(Text, nullable=False), description="Prompt as canonical JSON.")
+    tools: str | None = Field(None, sa_column=Column(Text), description="Tools as canonical JSON.")
+    split: str = Field(description="train or holdout, for ever.")
+
+
+class StoredVote(SQLModel, table=True):
+    """What one event says about two replies to one prompt: this one over that one."""
+
+    __tablename__ = "votes"
+    __table_args__ = (Index("ix_votes_replies", "task", "replies"),)
+
+    task: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True, description="The event that decided it: of a chain, the one that closed it.")
+    chosen_hash: str = Field(primary_key=True)
+    rejected_hash: str = Field(primary_key=True)
+    prompt_hash: str
+    replies: str = Field(description="SHA-256 of the prompt and the two replies, whichever is chosen.")
+    voter: str = Field(description="Who has one vote on these two replies.")
+    revision: int = Field(sa_type=BigInteger, description="With occurred_at and event_id: which is last. -1: none given.")
+    occurred_at: datetime = Field(sa_type=UtcDateTime)
+    source: str
+    weight: int
+    chosen: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
+    rejected: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
+    chosen_adapter: str | None = None
+    rejected_adapter: str | None = None
+    events: str = Field(sa_column=Column(Text, nullable=False), description="JSON list: the feedback that says it.")
+    held_by: str = Field(sa_column=Column(Text, nullable=False), description="JSON list: the events that hold the replies.")
+    standing: str = Field(description="paired, outvoted, draw or superseded, as in Outcome.")
 
 
 class Pair(SQLModel, table=True):
@@ -37,3 +116,67 @@ class PairEvent(SQLModel, table=True):
     pair_id: str = Field(primary_key=True, foreign_key="pairs.id", ondelete="CASCADE")
     task: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True, index=True)
+
+
+class Erasure(SQLModel, table=True):
+    """A user who was erased by an event."""
+
+    __tablename__ = "erasures"
+
+    task: str = Field(primary_key=True)
+    user: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+
+
+class DeadLetter(SQLModel, table=True):
+    """A record of the event log that can never count."""
+
+    __tablename__ = "dead_letters"
+
+    id: str = Field(primary_key=True, description="SHA-256 of the value: the same record again is the same dead letter.")
+    reason: str = Field(index=True, description="One of DeadReason.")
+    detail: str = Field(sa_column=Column(Text, nullable=False), description="What exactly is wrong.")
+    value: bytes = Field(sa_column=Column(LargeBinary, nullable=False), description="The record as it came.")
+    partition: int
+    offset: int = Field(sa_type=BigInteger, description="Where in the event log the value, or the one in conflict with it, came.")
+    received_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Offset(SQLModel, table=True):
+    """Where a partition of the event log is to be read next. Changed in the transaction that stores its events."""
+
+    __tablename__ = "offsets"
+
+    log_id: str = Field(primary_key=True)
+    partition: int = Field(primary_key=True)
+    next: int = Field(sa_type=BigInteger)
+
+
+class Mark(SQLModel, table=True):
+    """Something that must be derived again. Rows are added and deleted, never changed: none is lost to a race."""
+
+    __tablename__ = "marks"
+
+    id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    task: str
+    kind: str = Field(description="generation, event or user.")
+    key: str
+
+
+class RulesInForce(SQLModel, table=True):
+    """The settings by which a task's pairs were derived: other ones derive everything again."""
+
+    __tablename__ = "rules_in_force"
+
+    task: str = Field(primary_key=True)
+    digest: str
+
+
+class HoldoutInForce(SQLModel, table=True):
+    """One row: what decides which conversations are held out. It must never change."""
+
+    __tablename__ = "holdout_in_force"
+
+    id: int = Field(default=1, primary_key=True)
+    key_fingerprint: str
+    share: float

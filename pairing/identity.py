@@ -1,0 +1,54 @@
+"""What makes two prompts, replies or pairs the same: canonical forms and their hashes."""
+
+import hashlib
+
+from pydantic import TypeAdapter
+
+from ingest.events import Message, Prompt, Reply, Tool, canonical, fingerprint
+
+_prompts: TypeAdapter[Prompt] = TypeAdapter(Prompt)
+
+
+def prompt_json(prompt: Prompt) -> str:
+    """The prompt as canonical JSON."""
+    return canonical(_prompts.dump_python(prompt, mode="json", exclude_defaults=True)).decode()
+
+
+def tools_json(tools: tuple[Tool, ...] | None) -> str | None:
+    """The tools as canonical JSON; no tools and an empty list are the same."""
+    return canonical(tools).decode() if tools else None
+
+
+def reply_json(reply: Reply, prompt: Prompt) -> str:
+    """The reply as canonical JSON, in the form of its prompt: a message to messages, text to text.
+
+    So `"Hello"` and an assistant's message that says "Hello" are the same reply. Tool calls stay a message.
+    """
+    if isinstance(reply, str):
+        return canonical(reply if isinstance(prompt, str) else Message(role="assistant", content=reply)).decode()
+    is_plain = reply == Message(role="assistant", content=reply.content or "") and isinstance(reply.content, str)
+    return canonical(reply.content if isinstance(prompt, str) and is_plain else reply).decode()
+
+
+def prompt_hash(prompt: str, tools: str | None) -> str:
+    """SHA-256 of a prompt and its tools, both as canonical JSON."""
+    return _hash(prompt, tools or "")
+
+
+def reply_hash(reply: str) -> str:
+    """SHA-256 of a reply as canonical JSON."""
+    return fingerprint(reply.encode())
+
+
+def replies_hash(prompt: str, one: str, other: str) -> str:
+    """SHA-256 of a prompt's hash and of two replies' hashes, in any order."""
+    return _hash(prompt, *sorted((one, other)))
+
+
+def pair_id(task: str, prompt: str, chosen: str, rejected: str) -> str:
+    """SHA-256 of the task and of the hashes of prompt (with tools), chosen and rejected reply."""
+    return _hash(task, prompt, chosen, rejected)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(canonical(parts)).hexdigest()

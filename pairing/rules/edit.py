@@ -1,0 +1,112 @@
+"""Edits: the text as it was last saved over the model's draft, unless nothing of substance changed."""
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from ingest.events import EditEvent, ReplyRef
+from pairing.outcomes import Outcome
+from pairing.rules.votes import WEIGHT, Derived, Found, Kept, Order, Replies, Vote, order, person, voter
+
+_MOST_COMPARED = 2_000
+"""Characters between the first and the last change that are compared one by one: it takes quadratic time."""
+_Draft = tuple[tuple[str, str | None], ReplyRef]
+
+
+def from_edits(edits: Sequence[tuple[EditEvent, str]], replies: Replies, min_share: float) -> Derived:
+    """Each edit comes with its saved reply as canonical JSON. Of one person's edits of one candidate the last counts."""
+    derived = Derived()
+    last: dict[_Draft, tuple[Order, EditEvent, str]] = {}
+    for edit, saved in edits:
+        derived.outcomes[edit.event_id] = Outcome.SUPERSEDED
+        draft = person(edit), edit.reply
+        last[draft] = max(last.get(draft, (order(edit), edit, saved)), (order(edit), edit, saved), key=lambda one: one[0])
+    for _, edit, saved in last.values():
+        _count(edit, saved, replies, min_share, derived)
+    return derived
+
+
+def _count(edit: EditEvent, saved: str, replies: Replies, min_share: float, derived: Derived) -> None:
+    draft = replies.find(edit.reply)
+    if isinstance(draft, Outcome):
+        derived.outcomes[edit.event_id] = draft
+        return
+    derived.kept.append(Kept(edit, edit.reply, saved, draft))
+    reason = lacks_substance(draft.text, saved, min_share)
+    if reason:
+        derived.outcomes[edit.event_id] = reason
+    else:
+        derived.votes.append(_vote(edit, saved, draft))
+
+
+def _vote(edit: EditEvent, saved: str, draft: Found) -> Vote:
+    return Vote(
+        event_id=edit.event_id,
+        voter=voter(edit, edit.reply.generation_id),
+        order=order(edit),
+        source="edit",
+        weight=WEIGHT,
+        prompt_hash=draft.generated.prompt_hash,
+        chosen=saved,
+        rejected=draft.text,
+        chosen_adapter=None,
+        rejected_adapter=draft.generated.adapter,
+        events=frozenset({edit.event_id}),
+        held_by=frozenset({draft.generated.event_id}),
+    )
+
+
+def lacks_substance(draft: str, saved: str, min_share: float) -> Outcome | None:
+    """Why an edit makes no pair, if it makes none. Both replies are canonical JSON."""
+    before, after = _plain(draft), _plain(saved)
+    if before is None or after is None:
+        return Outcome.UNCHANGED_EDIT if draft == saved else None
+    one, other = _letters(before), _letters(after)
+    if one == other:
+        return Outcome.UNCHANGED_EDIT
+    return Outcome.SMALL_EDIT if _is_small(one, other, min_share) else None
+
+
+def _plain(reply: str) -> str | None:
+    """Text of a reply, or None if it has tool calls, of which every character counts."""
+    value = json.loads(reply)
+    if isinstance(value, str):
+        return value
+    content = value.get("content") or ""
+    text = content if isinstance(content, str) else "".join(part["text"] for part in content)
+    return None if value.get("tool_calls") else text
+
+
+def _letters(text: str) -> str:
+    """Without white space, control characters and punctuation; symbols and case stay."""
+    return "".join(c for c in text if unicodedata.category(c)[0] not in "ZPC")
+
+
+def _is_small(one: str, other: str, min_share: float) -> bool:
+    """Whether a smaller share than this changed, of the longer of the two."""
+    longest = max(len(one), len(other))
+    allowed = min_share * longest
+    if longest - (Counter(one) & Counter(other)).total() >= allowed:  # at least so much changed
+        return False
+    one, other = _between(one, other)
+    between = max(len(one), len(other))
+    if between > _MOST_COMPARED:
+        return False
+    same = sum(block.size for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks())
+    return between - same < allowed
+
+
+def _between(one: str, other: str) -> tuple[str, str]:
+    """Both without what they begin and end with alike."""
+    start = _alike(one, other)
+    one, other = one[start:], other[start:]
+    end = _alike(one[::-1], other[::-1])
+    return one[: len(one) - end], other[: len(other) - end]
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    differs = (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differs, min(len(one), len(other)))

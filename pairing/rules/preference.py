@@ -1,0 +1,32 @@
+"""Preferences: ready pairs, as they are."""
+
+from collections.abc import Sequence
+
+from ingest.events import PreferenceEvent
+from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
+from pairing.outcomes import Outcome
+from pairing.rules.votes import WEIGHT, Derived, Vote, order, voter
+
+
+def from_preferences(preferences: Sequence[PreferenceEvent]) -> Derived:
+    """One vote each; without a `user`, each is a voter of its own."""
+    votes = {preference.event_id: _vote(preference) for preference in preferences}
+    same = {event_id: Outcome.SAME_TEXT for event_id, vote in votes.items() if vote.chosen == vote.rejected}
+    return Derived([vote for event_id, vote in votes.items() if event_id not in same], same)
+
+
+def _vote(preference: PreferenceEvent) -> Vote:
+    return Vote(
+        event_id=preference.event_id,
+        voter=voter(preference, preference.event_id),
+        order=order(preference),
+        source="preference",
+        weight=WEIGHT,
+        prompt_hash=prompt_hash(prompt_json(preference.prompt), tools_json(preference.tools)),
+        chosen=reply_json(preference.chosen, preference.prompt),
+        rejected=reply_json(preference.rejected, preference.prompt),
+        chosen_adapter=None,
+        rejected_adapter=None,
+        events=frozenset({preference.event_id}),
+        held_by=frozenset(),
+    )

@@ -1,0 +1,118 @@
+"""The values that the rules speak of: replies as they were written, votes, and what else became of events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from ingest.events import AcceptanceEvent, ChoiceEvent, EditEvent, Envelope, ReplyRef
+from pairing.outcomes import Outcome
+
+Source = Literal["choice", "regeneration", "edit", "preference"]
+Order = tuple[int, datetime, str]
+WEIGHT = 1
+"""Of a vote, from every source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A generation, by the version of it that counts."""
+
+    event_id: str
+    prompt_hash: str
+    evaluation: bool
+    adapter: str | None
+    replies: tuple[str, ...]  # canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One reply of a generation."""
+
+    text: str  # canonical JSON
+    generated: Generated
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """The generations known so far, by id."""
+
+    generations: Mapping[str, Generated]
+
+    def find(self, ref: ReplyRef) -> Found | Outcome:
+        """The reply, or why there is none to speak of."""
+        generated = self.generations.get(ref.generation_id)
+        if generated is None:
+            return Outcome.WAITING_FOR_GENERATION
+        if generated.evaluation:
+            return Outcome.EVALUATION
+        if ref.candidate >= len(generated.replies):
+            return Outcome.UNKNOWN_CANDIDATE
+        return Found(generated.replies[ref.candidate], generated)
+
+    def find_all(self, refs: Sequence[ReplyRef]) -> list[Found] | Outcome:
+        """Every reply, or why one of them is none to speak of."""
+        found = [self.find(ref) for ref in refs]
+        lacking = {reply for reply in found if isinstance(reply, Outcome)}
+        if lacking:
+            # An order, because which one is reported must not depend on anything else.
+            by_finality = (Outcome.EVALUATION, Outcome.UNKNOWN_CANDIDATE, Outcome.WAITING_FOR_GENERATION)
+            return next(outcome for outcome in by_finality if outcome in lacking)
+        return [reply for reply in found if isinstance(reply, Found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One reply over another, to one prompt."""
+
+    event_id: str
+    voter: str
+    order: Order
+    source: Source
+    weight: int
+    prompt_hash: str
+    chosen: str  # canonical JSON
+    rejected: str  # canonical JSON
+    chosen_adapter: str | None
+    rejected_adapter: str | None
+    events: frozenset[str]
+    held_by: frozenset[str]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """No two votes of a task have the same."""
+        return self.event_id, self.chosen, self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A reply that somebody kept, as it was or edited: it closes a chain."""
+
+    event: AcceptanceEvent | ChoiceEvent | EditEvent
+    ref: ReplyRef
+    text: str  # canonical JSON, as it was kept
+    draft: Found
+
+
+@dataclass(slots=True)
+class Derived:
+    """What follows from some events. `outcomes` holds for events that no vote counts among its own."""
+
+    votes: list[Vote] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+
+
+def order(event: Envelope) -> Order:
+    """The greatest is the last, whenever and wherever it came in."""
+    return (-1 if event.revision is None else event.revision, event.occurred_at, event.event_id)
+
+
+def person(event: Envelope) -> tuple[str, str | None]:
+    """Who acted. Those without a `user` are told apart only by the generation that they act on."""
+    return event.by, event.user
+
+
+def voter(event: Envelope, on: str) -> str:
+    """Who has one vote on two replies; without a `user`, whoever got `on`: a generation, or an event that has none."""
+    return f"{event.by} user {event.user}" if event.user is not None else f"{event.by} of {on}"
