@@ -22,7 +22,8 @@ class Tally:
     """Everything that the people did."""
 
     requests: int = 0
-    failed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """Inference requests that failed, by what went wrong."""
     feedback: Counter[str] = field(default_factory=Counter)
     lost_feedback: int = 0
     answered_by: Counter[str] = field(default_factory=Counter)
@@ -39,8 +40,10 @@ class Tally:
                 self.feedback[kind] += 1
             case {"what": "feedback_lost"}:
                 self.lost_feedback += 1
-            case _:  # a failure, or a reply that does not name who wrote it
-                self.failed += 1
+            case {"what": "failed", "error": error, "status": status}:
+                self.failures[f"{error}, status {status}"] += 1
+            case _:
+                self.failures["a reply that does not name its adapter"] += 1
 
 
 class Crowd:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from statistics import median
 from typing import TypeVar
 
 import httpx
@@ -95,6 +96,7 @@ def tell(settings: Settings, screen: Screen) -> Told:
             scene = Scene(settings, screen, watch, people)
             round_ = _round_of_itself(scene)
             release = _new_adapter(scene, round_) if round_.state == "passed" else None
+        _what_people_met(screen, people)
         base, adapter = _compared(settings, screen, watch, keys["admin"], round_)
         report = _report(watch, people, round_, release, base, adapter)
     return Told(report, base, adapter)
@@ -125,6 +127,16 @@ def _new_adapter(scene: Scene, round_: Round) -> Release:
     scene.until(lambda: answered[round_.adapter] >= _GREETINGS or None, _SWAP_S, "reply of the new adapter")
     scene.until(lambda: scene.watch.first_reply_by(round_.adapter, release.created_at), _SWAP_S, "recorded reply of it")
     return release
+
+
+def _what_people_met(screen: Screen, people: Crowd) -> None:
+    tally = people.tally
+    waits = tally.first_token_s or [0.0]
+    screen.say(f"People waited {median(waits):.2f} s for a streamed reply's first word (median), at most {max(waits):.2f} s.")
+    for failure, count in tally.failures.items():
+        screen.say(f"[bold red]Failed requests:[/] {count} ({failure})")
+    if tally.lost_feedback:
+        screen.say(f"[bold red]Feedback that was not accepted:[/] {tally.lost_feedback}")
 
 
 def _compared(settings: Settings, screen: Screen, watch: Watch, key: str, round_: Round) -> tuple[list[Asked], list[Asked]]:
@@ -175,7 +187,7 @@ def _report(
     return Report(
         base=measured(base),
         adapter=measured(adapter),
-        failed_requests=people.tally.failed + unanswered,
+        failed_requests=people.tally.failures.total() + unanswered,
         pairs=watch.pairs(),
         swap_ms=swap.total_seconds() * 1000 if swap else None,
         feedback_to_new_adapter_s=waited.total_seconds() if waited else None,

@@ -83,5 +83,5 @@ def test_a_request_that_failed_or_does_not_name_its_adapter_counts_as_failed() -
     tally.add({"what": "failed", "status": 503, "error": "InternalServerError"})
     tally.add({"what": "feedback", "type": "edit"})
     tally.add({"what": "feedback_lost", "type": "edit", "status": 422})
-    assert (tally.requests, tally.failed, tally.lost_feedback) == (1, 2, 1)
+    assert (tally.requests, tally.failures.total(), tally.lost_feedback) == (1, 2, 1)
     assert tally.feedback == {"edit": 1}
