@@ -19,18 +19,18 @@ class Round(SQLModel, table=True):
     __tablename__ = "rounds"
     __table_args__ = (UniqueConstraint("task", "number"),)
 
-    id: int | None = Field(None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True)
     task: str = Field(index=True)
     number: int = Field(description="1, 2, ... within the task; never reused.")
-    state: str = Field("planned", index=True, description="One of RoundState.")
+    state: str = Field(default="planned", index=True, description="One of RoundState.")
     parent: str = Field(description="Adapter that training starts from, or `base`.")
     live: str = Field(description="Adapter that was live when the round was planned, or `base`.")
-    attempts: int = Field(0, description="How often the child was started.")
+    attempts: int = Field(default=0, description="How often the child was started.")
     planned_at: datetime = Field(sa_type=UtcDateTime)
-    finished_at: datetime | None = Field(None, sa_type=UtcDateTime)
-    train_s: float | None = Field(None, description="Duration of the training itself, in seconds.")
-    verdict: dict | None = Field(None, sa_column=Column(JSON), description="The gate's verdict with its figures.")  # type: ignore[type-arg]
-    error: str | None = Field(None, sa_column=Column(Text), description="Why the round failed.")
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    train_s: float | None = Field(default=None, description="Duration of the training itself, in seconds.")
+    verdict: dict | None = Field(default=None, sa_column=Column(JSON), description="The gate's verdict with its figures.")  # type: ignore[type-arg]
+    error: str | None = Field(default=None, sa_column=Column(Text), description="Why the round failed.")
 
     @property
     def adapter(self) -> str:
@@ -60,7 +60,7 @@ class Adapter(SQLModel, table=True):
     path: str = Field(description="Absolute directory.")
     manifest_sha256: str
     sealed_at: datetime = Field(sa_type=UtcDateTime)
-    wanted: bool = Field(False, description="Loaded without traffic, to be judged.")
+    wanted: bool = Field(default=False, description="Loaded without traffic, to be judged.")
 
 
 class Release(SQLModel, table=True):
@@ -68,10 +68,10 @@ class Release(SQLModel, table=True):
 
     __tablename__ = "releases"
 
-    id: int | None = Field(None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True)
     task: str = Field(index=True)
     adapter: str = Field(description="Name of an adapter, or `base`.")
     reason: str = Field(description="gate, promote or rollback.")
     asked_by: str = Field(description="`gate`, or the person who said so by name.")
     created_at: datetime = Field(sa_type=UtcDateTime)
-    live_at: datetime | None = Field(None, sa_type=UtcDateTime, description="When traffic was moved to it.")
+    live_at: datetime | None = Field(default=None, sa_type=UtcDateTime, description="When traffic was moved to it.")
