@@ -9,12 +9,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: a child between fork and exec must not load libraries
+_births = ThreadPoolExecutor(1)  # the signal comes when the thread that made the child ends: this one lasts
 _READY_WITHIN_S = 60.0
 
 
@@ -31,7 +33,8 @@ class Broker:
     def start(self) -> None:
         """Start, and come back when the broker answers requests."""
         with (self.directory / "broker.log").open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = _births.submit(
+                subprocess.Popen,
                 self.command,
                 cwd=self.directory,
                 env={**os.environ, **self.environment},
@@ -39,7 +42,7 @@ class Broker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 preexec_fn=_end_with_parent,
-            )
+            ).result()
         _wait_until(lambda: self._answers())
 
     def kill(self) -> None:
