@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from deploy.remains import stop
 from deploy.service import Service, ServiceFailed
 from deploy.status import Status
+from tests.services.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 90
@@ -46,14 +46,6 @@ def service(environment: dict[str, str]) -> Iterator[Service]:
     with Service(environment, ready_timeout_s=PATIENCE_S) as started:
         yield started
     assert not living(started.data_dir)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
 
 
 def living(data_dir: Path) -> list[int]:

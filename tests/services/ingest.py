@@ -15,7 +15,8 @@ from sqlmodel import SQLModel
 
 from ingest.database import Database
 from ingest.keys import SCOPES, ApiKey, create_key
-from tests.services.kafka import _end_with_parent, free_port
+from tests.services.kafka import _end_with_parent
+from tests.services.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30

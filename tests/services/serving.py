@@ -23,6 +23,7 @@ from ingest.keys import Scope, create_key
 from ingest.log.embedded import EmbeddedLog
 from serving.tables import Gateway
 from tests.services import engine
+from tests.services.ports import free_port
 from tests.standins.lora import write_lora
 from trainer.seal import seal
 from trainer.tables import Adapter, Release, Round
@@ -184,12 +185,6 @@ class Installation:
             if client.connect_ex(("127.0.0.1", self.port)):
                 return False
         return self.get("/healthz").is_success
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
 
 
 def eventually(true: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None, within_s: float = START_S) -> None:
