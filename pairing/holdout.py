@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from ingest.events import Message, Prompt
 from ingest.settings import HoldoutSettings, WrongSetting
+from pairing.rows import insert_new
 from pairing.tables import HoldoutInForce
 
 Split = Literal["train", "holdout"]
@@ -47,16 +48,15 @@ def keep_holdout(session: Session, settings: HoldoutSettings) -> None:
         HoldoutChanged: it is not.
         WrongSetting: there is no key.
     """
-    ours = HoldoutInForce(key_fingerprint=hashlib.sha256(b"holdout:" + _key(settings)).hexdigest(), share=settings.share)
-    kept = session.get(HoldoutInForce, 1)
-    if kept is None:
-        session.add(ours)
-    elif kept.key_fingerprint != ours.key_fingerprint:
+    fingerprint, share = hashlib.sha256(b"holdout:" + _key(settings)).hexdigest(), settings.share
+    insert_new(session, HoldoutInForce, [{"id": 1, "key_fingerprint": fingerprint, "share": share}])
+    kept = session.get_one(HoldoutInForce, 1)
+    if kept.key_fingerprint != fingerprint:
         raise HoldoutChanged(
             "holdout.key is not the key that this database was started with: conversations that rounds trained on would be "
             "held out. Put the old key back, or start with an empty database."
         )
-    elif kept.share != ours.share:
+    if kept.share != share:
         raise HoldoutChanged(
             f"holdout.share was {kept.share} when this database was started and must not change: set it back, or start with "
             "an empty database."

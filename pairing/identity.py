@@ -19,15 +19,15 @@ def tools_json(tools: tuple[Tool, ...] | None) -> str | None:
     return canonical(tools).decode() if tools else None
 
 
-def reply_json(reply: Reply, prompt: Prompt) -> str:
-    """The reply as canonical JSON, in the form of its prompt: a message to messages, text to text.
+def reply_json(reply: Reply, as_message: bool) -> str:
+    """The reply as canonical JSON: a message where the prompt is messages, else text.
 
-    So `"Hello"` and an assistant's message that says "Hello" are the same reply. Tool calls stay a message.
+    So `"Hello"` and an assistant's message that says "Hello" are the same reply. A reply with tool calls stays a message.
     """
     if isinstance(reply, str):
-        return canonical(reply if isinstance(prompt, str) else Message(role="assistant", content=reply)).decode()
-    is_plain = reply == Message(role="assistant", content=reply.content or "") and isinstance(reply.content, str)
-    return canonical(reply.content if isinstance(prompt, str) and is_plain else reply).decode()
+        return canonical(Message(role="assistant", content=reply) if as_message else reply).decode()
+    is_plain = isinstance(reply.content, str) and reply == Message(role="assistant", content=reply.content)
+    return canonical(reply.content if is_plain and not as_message else reply).decode()
 
 
 def prompt_hash(prompt: str, tools: str | None) -> str:

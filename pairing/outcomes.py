@@ -8,7 +8,7 @@ class Outcome(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> "Outcome":
+    def __new__(cls, value: str, meaning: str = "") -> "Outcome":
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -43,7 +43,7 @@ class DeadReason(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> "DeadReason":
+    def __new__(cls, value: str, meaning: str = "") -> "DeadReason":
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

@@ -46,6 +46,7 @@ class GenerationVersion(SQLModel, table=True):
     event_id: str = Field(primary_key=True)
     rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the content.")
     prompt_hash: str
+    evaluation: bool
     user: str | None = None
 
 

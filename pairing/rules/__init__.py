@@ -28,19 +28,16 @@ from pairing.rules.votes import Derived, Generated, Replies, Vote
 E = TypeVar("E")
 
 
-def derive(
-    feedback: Sequence[Event], generations: Mapping[str, Generated], saved: Mapping[str, str], rules: TaskPairingSettings
-) -> Derived:
+def derive(feedback: Sequence[Event], generations: Mapping[str, Generated], rules: TaskPairingSettings) -> Derived:
     """Votes of the feedback, and the outcome of what is behind none.
 
     `feedback` holds, with an event, every event that shares a generation with it, over any number of steps; `generations`
-    what is known of those; `saved` the saved reply of each edit as canonical JSON, by event id.
+    what is known of those, by id.
     """
     replies = Replies(generations)
-    edits = [(edit, saved[edit.event_id]) for edit in _of(feedback, EditEvent)]
     by_source = [
         from_choices(_of(feedback, ChoiceEvent), replies),
-        from_edits(edits, replies, rules.min_edit_share),
+        from_edits(_of(feedback, EditEvent), replies, rules.min_edit_share),
         from_acceptances(_of(feedback, AcceptanceEvent), replies),
     ]
     kept = [one for derived in by_source for one in derived.kept]

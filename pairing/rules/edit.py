@@ -6,33 +6,30 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from ingest.events import EditEvent, ReplyRef
+from ingest.events import EditEvent
+from pairing.identity import reply_json
 from pairing.outcomes import Outcome
-from pairing.rules.votes import WEIGHT, Derived, Found, Kept, Order, Replies, Vote, order, person, voter
+from pairing.rules.votes import WEIGHT, Derived, Found, Kept, Replies, Vote, order, person, voter
 
 _MOST_COMPARED = 2_000
 """Characters between the first and the last change that are compared one by one: it takes quadratic time."""
-_Draft = tuple[tuple[str, str | None], ReplyRef]
 
 
-def from_edits(edits: Sequence[tuple[EditEvent, str]], replies: Replies, min_share: float) -> Derived:
-    """Each edit comes with its saved reply as canonical JSON. Of one person's edits of one candidate the last counts."""
-    derived = Derived()
-    last: dict[_Draft, tuple[Order, EditEvent, str]] = {}
-    for edit, saved in edits:
-        derived.outcomes[edit.event_id] = Outcome.SUPERSEDED
-        draft = person(edit), edit.reply
-        last[draft] = max(last.get(draft, (order(edit), edit, saved)), (order(edit), edit, saved), key=lambda one: one[0])
-    for _, edit, saved in last.values():
-        _count(edit, saved, replies, min_share, derived)
+def from_edits(edits: Sequence[EditEvent], replies: Replies, min_share: float) -> Derived:
+    """Of one person's edits of one candidate, edits of edits included, the last counts."""
+    derived = Derived(outcomes={edit.event_id: Outcome.SUPERSEDED for edit in edits})
+    last = {(person(edit), edit.reply): edit for edit in sorted(edits, key=order)}
+    for edit in last.values():
+        _count(edit, replies, min_share, derived)
     return derived
 
 
-def _count(edit: EditEvent, saved: str, replies: Replies, min_share: float, derived: Derived) -> None:
+def _count(edit: EditEvent, replies: Replies, min_share: float, derived: Derived) -> None:
     draft = replies.find(edit.reply)
     if isinstance(draft, Outcome):
         derived.outcomes[edit.event_id] = draft
         return
+    saved = reply_json(edit.saved, draft.generated.as_messages)
     derived.kept.append(Kept(edit, edit.reply, saved, draft))
     reason = lacks_substance(draft.text, saved, min_share)
     if reason:

@@ -16,6 +16,7 @@ def from_preferences(preferences: Sequence[PreferenceEvent]) -> Derived:
 
 
 def _vote(preference: PreferenceEvent) -> Vote:
+    as_messages = not isinstance(preference.prompt, str)
     return Vote(
         event_id=preference.event_id,
         voter=voter(preference, preference.event_id),
@@ -23,8 +24,8 @@ def _vote(preference: PreferenceEvent) -> Vote:
         source="preference",
         weight=WEIGHT,
         prompt_hash=prompt_hash(prompt_json(preference.prompt), tools_json(preference.tools)),
-        chosen=reply_json(preference.chosen, preference.prompt),
-        rejected=reply_json(preference.rejected, preference.prompt),
+        chosen=reply_json(preference.chosen, as_messages),
+        rejected=reply_json(preference.rejected, as_messages),
         chosen_adapter=None,
         rejected_adapter=None,
         events=frozenset({preference.event_id}),

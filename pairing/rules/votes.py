@@ -22,6 +22,7 @@ class Generated:
     prompt_hash: str
     evaluation: bool
     adapter: str | None
+    as_messages: bool  # the prompt is messages, and so are the replies
     replies: tuple[str, ...]  # canonical JSON
 
 

@@ -1,0 +1,99 @@
+"""From the bytes of the event log to events, or to dead letters: the border of this stage."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
+
+from ingest.events import Event, canonical, event_adapter, fingerprint
+from ingest.log import Record
+from pairing.outcomes import DeadReason
+from pairing.tables import DeadLetter
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_MS = 253_402_300_799_000
+_MOST_ERRORS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A valid event, and the record that it came in."""
+
+    event: Event
+    body: bytes  # canonical JSON
+    body_hash: str
+    record: Record
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it this event and no other."""
+        return self.event.task, self.event.event_id
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records sorted out: each event once, and what can never count."""
+
+    events: dict[tuple[str, str], Accepted] = field(default_factory=dict)
+    dead: dict[str, DeadLetter] = field(default_factory=dict)
+
+
+def decode(records: Iterable[Record]) -> Batch:
+    """Of two bodies under one id in these records the smaller hash stays; the other is a dead letter."""
+    batch = Batch()
+    for record in records:
+        found = _read(record)
+        if isinstance(found, DeadLetter):
+            batch.dead[found.id] = found
+            continue
+        first = batch.events.get(found.key, found)
+        batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
+        if larger.body_hash != batch.events[found.key].body_hash:
+            batch.dead[larger.body_hash] = in_conflict(larger.body, record)
+    return batch
+
+
+def received_at(record: Record) -> datetime:
+    """When the log took the record."""
+    return _EPOCH + timedelta(milliseconds=min(max(record.timestamp_ms, 0), _LATEST_MS))
+
+
+def in_conflict(body: bytes, record: Record) -> DeadLetter:
+    """The dead letter of a body whose id belongs to another one. `record` is the one that showed it."""
+    detail = "Another event with this event_id counts. Two different events need two ids."
+    return _dead(DeadReason.CONFLICTING_BODY, detail, body, record)
+
+
+def _read(record: Record) -> Accepted | DeadLetter:
+    try:
+        event = event_adapter.validate_json(record.value)
+        event.occurred_at.astimezone(UTC)
+        body = canonical(event)
+    except ValidationError as error:
+        return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
+    except OverflowError:
+        return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
+    return Accepted(event, body, fingerprint(body), record)
+
+
+def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:
+    return DeadLetter(
+        id=hashlib.sha256(value).hexdigest(),
+        reason=reason.value,
+        detail=detail,
+        value=value,
+        partition=record.partition,
+        offset=record.offset,
+        received_at=received_at(record),
+    )
+
+
+def _sentences(error: ValidationError) -> str:
+    found: Sequence[tuple[str, str]] = [
+        (".".join(map(str, one["loc"])) or "body", one["msg"])
+        for one in error.errors(include_url=False, include_input=False)[:_MOST_ERRORS]
+    ]
+    # What is not text for a database, such as a NUL in the name of an unknown field, is written as an escape.
+    return "; ".join(f"{where}: {what}" for where, what in found).encode("unicode_escape").decode()

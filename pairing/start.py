@@ -1,0 +1,61 @@
+"""What a worker makes sure of before it reads: the same log, the same split, and pairs by the present rules."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, literal, select
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+
+from ingest.events import canonical, fingerprint
+from ingest.log import LogMoved
+from ingest.settings import Settings, TaskSettings
+from pairing.holdout import keep_holdout
+from pairing.rows import insert_new, table_of, update_by
+from pairing.tables import EventGeneration, Mark, Offset, RulesInForce, StoredEvent
+
+
+def prepare(session: Session, settings: Settings, log_id: str) -> None:
+    """See that the database belongs to this log and this split; mark what other rules derived.
+
+    Raises:
+        LogMoved: the database was read from another log.
+        HoldoutChanged: the holdout key or share is another than before.
+        WrongSetting: there is no holdout key.
+    """
+    keep_log(session, log_id)
+    keep_holdout(session, settings.holdout)
+    _mark_changed_rules(session, settings.tasks)
+
+
+def keep_log(session: Session, log_id: str) -> None:
+    """See that no other log was read into this database.
+
+    Raises:
+        LogMoved: one was.
+    """
+    other = session.exec(select_rows(Offset.log_id).where(Offset.log_id != log_id)).first()
+    if other is not None:
+        raise LogMoved(
+            f"the database was filled from event log {other}, and the settings name {log_id}: point them back to the old "
+            "log, or start with an empty database"
+        )
+
+
+def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> None:
+    """Other settings derive everything again, and so does a task that the settings did not have."""
+    session.connection().execute(delete(RulesInForce).where(col(RulesInForce.task).not_in(tasks)))
+    ours = {task: fingerprint(canonical(settings.pairing)) for task, settings in tasks.items()}
+    kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
+    changed = [{"task": task, "digest": digest} for task, digest in ours.items() if kept.get(task) != digest]
+    insert_new(session, RulesInForce, changed)
+    update_by(session, RulesInForce, ["task"], changed)
+    for row in changed:
+        _mark_all(session, row["task"])
+
+
+def _mark_all(session: Session, task: str) -> None:
+    names, events, marks = table_of(EventGeneration), table_of(StoredEvent), table_of(Mark)
+    named = select(literal(task), literal("generation"), names.c.generation_id).where(names.c.task == task).distinct()
+    ready = select(literal(task), literal("event"), events.c.event_id).where(events.c.task == task, events.c.type == "preference")
+    for marked in (named, ready):
+        session.connection().execute(marks.insert().from_select(["task", "kind", "key"], marked))

@@ -1,0 +1,122 @@
+"""The worker: reads the event log, stores, derives, and goes on where it was whatever dies when."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from threading import Event as Flag
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ingest.database import Database
+from ingest.log import EventLog, LogUnavailable, Record, open_log
+from ingest.settings import Settings
+from pairing.decoding import decode
+from pairing.derive import derive_marked
+from pairing.holdout import splitter
+from pairing.start import prepare
+from pairing.store import OffsetMoved, Read, advance, store
+from pairing.tables import Offset
+
+logger = logging.getLogger(__name__)
+
+_PAUSES_S = (0.2, 0.5, 1, 2, 5, 10)
+_AWAY = (LogUnavailable, OperationalError, InterfaceError, PoolTimeout)
+"""Errors that end by themselves: the log or the database cannot be reached or cannot write now."""
+
+
+def work(settings: Settings, member: str, stop: Flag) -> None:
+    """Read as `member` until `stop` is set. While the log or the database is away, wait for it, and say so.
+
+    Raises:
+        LogMoved: the log is not the one that the database was filled from, or does not hold what is to be read next.
+        MemberReplaced: another process reads under the same name.
+        HoldoutChanged: the holdout key or share is another than before.
+        WrongSetting: there is no holdout key.
+    """
+    with ExitStack() as stack:
+        database = Database(settings.database_url, settings.database.pool_size)
+        stack.callback(database.close)
+        worker: Worker | None = None
+        failures = 0
+        while not stop.is_set():
+            try:
+                worker = worker or _open(settings, database, member, stack)
+                worker.turn()
+                failures = 0
+            except _AWAY as error:
+                pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
+                failures += 1
+                logger.warning("waits %.1f s and tries again: %s", pause_s, _told(error))
+                stop.wait(pause_s)
+
+
+def _open(settings: Settings, database: Database, member: str, stack: ExitStack) -> "Worker":
+    with ExitStack() as opened:
+        log = open_log(settings)
+        opened.callback(log.close)
+        worker = Worker(settings, database, log, member)
+        opened.callback(worker.close)
+        stack.push(opened.pop_all())
+    logger.info("reads as %s", member)
+    return worker
+
+
+class Worker:
+    """One reader of the event log. Not thread-safe."""
+
+    def __init__(self, settings: Settings, database: Database, log: EventLog, member: str) -> None:
+        """Raises as `work` does, and LogUnavailable or SQLAlchemy's errors where something is away."""
+        self._settings = settings
+        self._database = database
+        self._log_id = log.log_id
+        self._split = splitter(settings.holdout)
+        self._starts: dict[int, int | None] = {}
+        with database.begin() as session:
+            prepare(session, settings, log.log_id)
+        self._subscription = log.subscribe(member, self._stored_offset)
+
+    def turn(self) -> None:
+        """Store what came within the poll, and derive what is marked."""
+        polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
+        if polled:
+            self._store(polled)
+        while derive_marked(self._database, self._settings, datetime.now(UTC)):
+            pass
+
+    def close(self) -> None:
+        self._subscription.close()
+
+    def _store(self, polled: Mapping[int, Sequence[Record]]) -> None:
+        reads = {number: Read(self._starts[number], records[-1].offset + 1) for number, records in polled.items()}
+        batch = decode(record for records in polled.values() for record in records)
+        try:
+            with self._database.begin() as session:
+                advance(session, self._log_id, reads)
+                store(session, batch, self._split, self._settings.tasks)
+        except OffsetMoved as error:
+            logger.info("reads again: %s", error)
+            self._rewind(polled)
+        except _AWAY:
+            self._rewind(polled)
+            raise
+        else:
+            self._starts |= {number: read.next for number, read in reads.items()}
+            if batch.dead:
+                logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(batch.dead))
+
+    def _rewind(self, partitions: Mapping[int, Sequence[Record]]) -> None:
+        for partition in partitions:
+            self._subscription.rewind(partition)
+
+    def _stored_offset(self, partition: int) -> int | None:
+        with self._database.read() as session:
+            row = session.get(Offset, (self._log_id, partition))
+        self._starts[partition] = row.next if row else None
+        return self._starts[partition]
+
+
+def _told(error: Exception) -> str:
+    """Without the statement and its values, which may hold what a user wrote."""
+    return str(error.orig) if isinstance(error, OperationalError | InterfaceError) else str(error)
