@@ -3,19 +3,22 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from ingest.events import Prompt
 from ingest.settings import GateSettings, Settings
-from trainer.chat import asked, prompt_messages
+from trainer.chat import asked, request_messages, said
 from trainer.criteria import FreshReply
 from trainer.errors import CannotTrain, NotServed
+from trainer.manifest import FrozenPair
 
 _PATIENCE_S = 900
-"""Gateway or vLLM may be starting again: the model alone takes a minute."""
+"""Without an answer. Gateway or vLLM may be starting again: the model alone takes a minute."""
 _PAUSE_S = 2.0
+_KEY_IS_WRONG = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_PROMPT_IS_WRONG = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 class Gateway:
@@ -28,66 +31,73 @@ class Gateway:
         self._settings = settings
         self._headers = {"Authorization": f"Bearer {key.get_secret_value()}", "X-Whetstone-Purpose": "evaluation"}
 
-    def wait_until_served(self, model: str) -> None:
-        """Return once the gateway lists TASK@ADAPTER.
+    def wait_until_served(self, models: Sequence[str]) -> None:
+        """Return once the gateway lists every TASK@ADAPTER.
 
         Raises:
             NotServed: it does not within a quarter of an hour.
+            CannotTrain: the gateway does not take the key.
         """
-        asyncio.run(self._wait_until_served(model))
+        asyncio.run(self._wait_until_served(models))
 
     def replies(
-        self, model: str, prompts: Sequence[Prompt], rule: GateSettings, on_prompt: Callable[[], None]
+        self, model: str, asking: Sequence[FrozenPair], rule: GateSettings, on_prompt: Callable[[], None]
     ) -> list[list[FreshReply]]:
-        """`replies_per_prompt` fresh replies to each prompt, in the prompts' order.
+        """`replies_per_prompt` fresh replies to the prompt of each pair, in order; none where it cannot be asked (too long).
 
         Raises:
             NotServed: the gateway goes on failing.
-            CannotTrain: the gateway refuses the request as such.
+            CannotTrain: the gateway does not take the key.
         """
-        return asyncio.run(self._replies(model, prompts, rule, on_prompt))
+        return asyncio.run(self._replies(model, asking, rule, on_prompt))
 
-    async def _wait_until_served(self, model: str) -> None:
+    async def _wait_until_served(self, models: Sequence[str]) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         async with self._client() as client:
             while True:
-                answer = await _sent(client, "GET", "/v1/models", deadline)
-                if model in {served["id"] for served in answer.json()["data"]}:
+                answer = await _sent(client, "GET", "/v1/models")
+                missing = set(models) - {served["id"] for served in answer.json()["data"]}
+                if not missing:
                     return
-                await _pause(deadline, f"{model} is not served")
+                await _pause(deadline, f"{', '.join(sorted(missing))} is not served")
 
     async def _replies(
-        self, model: str, prompts: Sequence[Prompt], rule: GateSettings, on_prompt: Callable[[], None]
+        self, model: str, asking: Sequence[FrozenPair], rule: GateSettings, on_prompt: Callable[[], None]
     ) -> list[list[FreshReply]]:
         free = asyncio.Semaphore(max(1, self._settings.trainer.evaluation_concurrency // rule.replies_per_prompt))
-        deadline = time.monotonic() + _PATIENCE_S
 
-        async def one(client: httpx.AsyncClient, prompt: Prompt) -> list[FreshReply]:
+        async def one(client: httpx.AsyncClient, pair: FrozenPair) -> list[FreshReply]:
             async with free:
-                answer = await _sent(client, "POST", "/v1/chat/completions", deadline, json=_request(model, prompt, rule))
+                answer = await _sent(client, "POST", "/v1/chat/completions", json=_request(model, pair, rule))
             on_prompt()
-            return [_fresh(asked(prompt), choice) for choice in answer.json()["choices"]]
+            if answer.status_code in _PROMPT_IS_WRONG:
+                return []
+            return [_fresh(asked(pair.prompt), choice) for choice in answer.json()["choices"]]
 
         async with self._client() as client:
-            return await asyncio.gather(*(one(client, prompt) for prompt in prompts))
+            return await asyncio.gather(*(one(client, pair) for pair in asking))
 
     def _client(self) -> httpx.AsyncClient:
         timeout = self._settings.gateway.request_timeout_s
         return httpx.AsyncClient(base_url=self._settings.gateway_url, headers=self._headers, timeout=timeout)
 
 
-async def _sent(client: httpx.AsyncClient, method: str, path: str, deadline: float, **request: Any) -> httpx.Response:
-    """The answer, however often it takes."""
+async def _sent(client: httpx.AsyncClient, method: str, path: str, **request: Any) -> httpx.Response:
+    """The answer, however often it takes. A 404 is an adapter that vLLM, started again, has not loaded yet."""
+    deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
             answer = await client.request(method, path, **request)
         except httpx.TransportError as error:
             await _pause(deadline, f"the gateway does not answer ({type(error).__name__})")
             continue
-        if answer.status_code < 400:
+        if answer.is_success or answer.status_code in _PROMPT_IS_WRONG:
             return answer
-        if answer.status_code < 500 and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
-            raise CannotTrain(f"The gateway answers {answer.status_code} to {path}: {answer.text[:300]}")
+        if answer.status_code in _KEY_IS_WRONG:
+            raise CannotTrain(
+                f"The gateway answers {answer.status_code} to the trainer: trainer.gateway_key needs a key with the scopes "
+                "inference and admin for the task. `make setup` makes one."
+            )
         await _pause(deadline, f"the gateway answers {answer.status_code}")
 
 
@@ -97,17 +107,18 @@ async def _pause(deadline: float, why: str) -> None:
     await asyncio.sleep(_PAUSE_S)
 
 
-def _request(model: str, prompt: Prompt, rule: GateSettings) -> dict[str, Any]:
+def _request(model: str, pair: FrozenPair, rule: GateSettings) -> dict[str, Any]:
     # n > 1 with temperature 0 is refused by vLLM, and would say the same n times.
     count = rule.replies_per_prompt if rule.temperature > 0 else 1
-    return {
+    request = {
         "model": model,
-        "messages": prompt_messages(prompt),
+        "messages": request_messages(pair.prompt),
         "n": count,
         "temperature": rule.temperature,
         "max_tokens": rule.max_tokens,
     }
+    return request | ({"tools": list(pair.tools)} if pair.tools else {})
 
 
 def _fresh(prompt: str, choice: dict[str, Any]) -> FreshReply:
-    return FreshReply(prompt, choice["message"].get("content") or "", choice["finish_reason"] == "length")
+    return FreshReply(prompt, said(choice["message"]), choice["finish_reason"] == "length")

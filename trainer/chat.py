@@ -1,32 +1,44 @@
-"""Pairs in the form that chat templates read. A text prompt is one user message, a text reply one assistant message."""
+"""Pairs in the forms that chat templates and the gateway read. Plain text is a message: of the user, or of the assistant."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from ingest.events import Message, Prompt, Reply
+from ingest.events import Message, Prompt, Reply, canonical
 
 ChatMessage = dict[str, Any]
 
 
 def prompt_messages(prompt: Prompt) -> list[ChatMessage]:
     """The prompt's messages, as chat templates take them."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [_message(message) for message in prompt]
+    return [_for_template(message) for message in _messages(prompt)]
 
 
 def reply_message(reply: Reply) -> ChatMessage:
-    """The reply as one assistant message."""
-    return {"role": "assistant", "content": reply} if isinstance(reply, str) else _message(reply)
+    """The reply as one assistant message, as chat templates take it."""
+    return {"role": "assistant", "content": reply} if isinstance(reply, str) else _for_template(reply)
+
+
+def request_messages(prompt: Prompt) -> list[ChatMessage]:
+    """The prompt's messages, as an OpenAI-compatible API takes them."""
+    return [message.model_dump(mode="json", exclude_none=True) for message in _messages(prompt)]
 
 
 def asked(prompt: Prompt) -> str:
     """What the person asked, as criteria read it: the text of the user's messages, a line each."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(_text(message) for message in prompt if message.role == "user")
+    return "\n".join(_text(message) for message in _messages(prompt) if message.role == "user")
 
 
-def _message(message: Message) -> ChatMessage:
+def said(message: ChatMessage) -> str:
+    """What an API's reply says: its text, or the calls of tools that came instead."""
+    calls = message.get("tool_calls")
+    return message.get("content") or (canonical(calls).decode() if calls else "")
+
+
+def _messages(prompt: Prompt) -> tuple[Message, ...]:
+    return (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+
+
+def _for_template(message: Message) -> ChatMessage:
     plain = message.model_dump(mode="json", exclude_none=True) | {"content": _text(message)}
     if message.tool_calls:
         plain["tool_calls"] = [_with_parsed_arguments(call) for call in plain["tool_calls"]]
@@ -36,7 +48,7 @@ def _message(message: Message) -> ChatMessage:
 def _text(message: Message) -> str:
     if message.content is None or isinstance(message.content, str):
         return message.content or ""
-    return "".join(part.text for part in message.content)
+    return "\n".join(part.text for part in message.content)  # as vLLM joins them
 
 
 def _with_parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
@@ -46,15 +58,3 @@ def _with_parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         return call
     return call | {"function": call["function"] | {"arguments": arguments}}
-
-
-def as_rows(pairs: Sequence[Any]) -> list[dict[str, Any]]:
-    """TRL's conversational rows: prompt, chosen, rejected, and tools where any pair has them."""
-    rows = [
-        {"prompt": prompt_messages(p.prompt), "chosen": [reply_message(p.chosen)], "rejected": [reply_message(p.rejected)]}
-        for p in pairs
-    ]
-    if any(pair.tools for pair in pairs):
-        for row, pair in zip(rows, pairs, strict=True):
-            row["tools"] = json.dumps(pair.tools or [])  # type: ignore[assignment]
-    return rows

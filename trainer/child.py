@@ -6,26 +6,33 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest.database import Database
-from ingest.events import Prompt, canonical
+from ingest.leader import FileLock
 from ingest.observe import configure_logging
-from ingest.settings import Settings, load_settings
+from ingest.settings import Settings, WrongSetting, load_settings
 from trainer import manifest as manifests
 from trainer.ask import Gateway
 from trainer.criteria import FreshReply, checks
 from trainer.errors import CannotTrain, NotSealed, TrainerError
+from trainer.files import write_atomically
 from trainer.gate import Evidence, Verdict, judge
-from trainer.manifest import Manifest
-from trainer.plan import live_adapter
+from trainer.manifest import FrozenPair, Manifest
+from trainer.plan import UNFINISHED, live_adapter, path_of
 from trainer.progress import Progress
 from trainer.seal import seal, verify
+from trainer.select import prompt_key
 from trainer.tables import Adapter, Release, Round
 
 logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_LOOK_EVERY_S = 0.2
 
 
 class RoundRun:
@@ -38,79 +45,88 @@ class RoundRun:
         self._folder = manifests.folder_of(settings, plan.name)
         self._home = (settings.adapters_dir / plan.name).absolute()
         self._progress = Progress(self._folder)
+        self._checks = checks(plan.settings.criteria)
 
     def run(self) -> Verdict:
-        """Train, seal, evaluate, judge, record.
+        """Train, seal, evaluate, judge, record; judge again if something else went live meanwhile.
 
         Raises:
             TrainerError: the round cannot go on now, or never.
         """
         self.train_and_seal()
-        evidence = self.evaluate()
-        settings = self._plan.settings
-        verdict = judge(evidence, checks(settings.criteria), settings.criteria, settings.gate)
-        self.record(verdict)
-        return verdict
+        while True:
+            live = self._live()
+            evidence = self.evaluate(live)
+            verdict = judge(evidence, self._checks, self._plan.settings.criteria, self._plan.settings.gate)
+            if self.record(verdict, live):
+                return verdict
+            logger.info("%s was judged against %s, which is not live any more: judging again", self._plan.name, live)
 
     def train_and_seal(self) -> None:
         """The adapter in its place, whole, and its row."""
         if not self._is_sealed():
-            train_s = self._train()
-            digest = seal(self._folder / "draft", self._home, self._lineage())
-            self._record_sealed(digest, train_s)
-        self._want_loaded(True)
+            trained = self._train()
+            digest = seal(self._folder / "draft", self._home, self._lineage(trained))
+            self._record_sealed(digest, float(trained["train_s"]))
+        self._want_loaded()
 
-    def evaluate(self) -> Evidence:
+    def evaluate(self, live: str) -> Evidence:
         """What candidate and live do on held-out pairs and prompts."""
-        gains = self._margin_gains()
-        gateway, prompts = Gateway(self._settings), _distinct(self._plan)[: self._plan.settings.gate.prompts]
-        gateway.wait_until_served(f"{self._plan.task}@{self._plan.name}")
-        candidate, live = (self._replies(gateway, name, prompts) for name in (self._plan.name, self._plan.live))
-        return Evidence(candidate, live, gains)
+        gains = self._margin_gains(live)
+        asking = list({prompt_key(pair): pair for pair in self._plan.holdout}.values())
+        gateway, task = Gateway(self._settings), self._plan.task
+        gateway.wait_until_served([f"{task}@{name}" for name in (self._plan.name, live)])
+        candidate, before = (self._replies(gateway, name, asking) for name in (self._plan.name, live))
+        answered = [both for both in zip(candidate, before, strict=True) if all(both)]
+        return Evidence([one for one, _ in answered], [other for _, other in answered], gains, float(self._trained()["margin"]))
 
-    def record(self, verdict: Verdict) -> None:
-        """The verdict, and with it the release: rollout acts on what stands there."""
+    def record(self, verdict: Verdict, live: str) -> bool:
+        """The verdict, and with it the release: rollout acts on what stands there. False when `live` is not live any more."""
+        now = datetime.now(UTC)
         with self._database.begin() as session:
+            if live_adapter(session, self._plan.task) != live:
+                return False
             round_ = session.get_one(Round, self._plan.round_id)
-            now_live = live_adapter(session, self._plan.task)
-            if now_live != self._plan.live:
-                moved = f"{now_live} went live during the round, and the candidate was judged against {self._plan.live}."
-                verdict = Verdict(False, [*verdict.reasons, moved], verdict.figures)
-            round_.state = "passed" if verdict.passed else "refused"
-            round_.verdict, round_.finished_at = verdict.as_json(), datetime.now(UTC)
+            if round_.state not in UNFINISHED:
+                raise TrainerError("The round was ended by another process.")
+            round_.state, round_.verdict, round_.finished_at = _state(verdict), verdict.as_json(), now
             session.get_one(Adapter, self._plan.name).wanted = False
             if verdict.passed:
-                session.add(
-                    Release(
-                        task=self._plan.task,
-                        adapter=self._plan.name,
-                        reason="gate",
-                        asked_by="gate",
-                        created_at=datetime.now(UTC),
-                    )
-                )
-        logger.info("%s %s", self._plan.name, round_.state)
+                adapter = self._plan.name
+                session.add(Release(task=self._plan.task, adapter=adapter, reason="gate", asked_by="gate", created_at=now))
+        self._progress.tell(_state(verdict), 1, 1)
+        logger.info("%s %s", self._plan.name, _state(verdict))
+        return True
+
+    def _live(self) -> str:
+        with self._database.read() as session:
+            return live_adapter(session, self._plan.task)
 
     def _is_sealed(self) -> bool:
         with self._database.read() as session:
             return session.get(Adapter, self._plan.name) is not None and bool(verify(self._home))
 
-    def _train(self) -> float:
-        """Train to a draft, unless an earlier attempt did; how long that took, in seconds."""
+    def _train(self) -> dict[str, float]:
+        """Train to a draft, unless an earlier attempt did; with what figures."""
         done = self._folder / "trained.json"
         if not done.exists():
+            if self._plan.parent_path:
+                verify(Path(self._plan.parent_path))
+            self._progress.tell("training", 0, 1)
             from trainer import dpo  # the heavy import: nobody else waits for it
 
-            def tell(step: int, steps: int) -> None:
-                self._progress.tell("training", step, steps)
+            trained = dpo.train(self._plan, self._folder, self._folder / "draft", self._tell_step)
+            write_atomically(done, json.dumps(asdict(trained)).encode())
+        return self._trained()
 
-            self._progress.tell("training", 0, 1)
-            trained = dpo.train(self._plan, self._folder, self._folder / "draft", tell)
-            figures = {"train_s": trained.train_s, "pairs": trained.pairs, "too_long": trained.too_long, "loss": trained.loss}
-            manifests.write_atomically(done, json.dumps(figures).encode())
-        return float(json.loads(done.read_bytes())["train_s"])
+    def _trained(self) -> dict[str, float]:
+        found: dict[str, float] = json.loads((self._folder / "trained.json").read_bytes())
+        return found
 
-    def _lineage(self) -> dict[str, object]:
+    def _tell_step(self, step: int, steps: int) -> None:
+        self._progress.tell("training", step, steps)
+
+    def _lineage(self, trained: dict[str, float]) -> dict[str, object]:
         plan = self._plan
         return {
             "round": plan.round_id,
@@ -118,6 +134,7 @@ class RoundRun:
             "base_model": plan.base_model,
             "parent": plan.parent,
             "training": plan.settings.training.model_dump(mode="json"),
+            "trained": trained,
             "pairs": [pair.id for pair in plan.train],
             "round_manifest_sha256": manifests.digest(self._folder),
         }
@@ -138,55 +155,72 @@ class RoundRun:
                 )
             )
 
-    def _want_loaded(self, wanted: bool) -> None:
+    def _want_loaded(self) -> None:
         with self._database.begin() as session:
-            session.get_one(Adapter, self._plan.name).wanted = wanted
+            session.get_one(Adapter, self._plan.name).wanted = True
 
-    def _margin_gains(self) -> list[float]:
-        """By held-out pair, the candidate's margin less that of live, in nats."""
+    def _margin_gains(self, live: str) -> list[list[float]]:
+        """By held-out prompt and pair, the candidate's margin less that of live, in nats."""
         if not self._plan.holdout:
             return []
         from trainer import dpo
 
-        self._progress.tell("held-out pairs", 0, len(self._plan.holdout))
+        self._progress.tell("held-out pairs", 0, 1)
+        with self._database.read() as session:
+            before = path_of(session, live)
         length = self._plan.settings.training.max_length
-        live = Path(self._plan.live_path) if self._plan.live_path else None
-        candidate, before = (dpo.margins(self._plan.base_model, path, self._plan.holdout, length) for path in (self._home, live))
-        self._progress.tell("held-out pairs", len(self._plan.holdout), len(self._plan.holdout))
-        return [after - was for after, was in zip(candidate, before, strict=True)]
+        homes = (self._home, Path(before) if before else None)
+        both = [dpo.margins(self._plan.base_model, home, self._plan.holdout, length) for home in homes]
+        gains: dict[str, list[float]] = {}
+        for pair, after, was in zip(self._plan.holdout, *both, strict=True):
+            if after is not None and was is not None:
+                gains.setdefault(prompt_key(pair), []).append(after - was)
+        return list(gains.values())
 
-    def _replies(self, gateway: Gateway, name: str, prompts: Sequence[Prompt]) -> list[list[FreshReply]]:
+    def _replies(self, gateway: Gateway, name: str, asking: Sequence[FrozenPair]) -> list[list[FreshReply]]:
         done = 0
 
         def count() -> None:
             nonlocal done
             done += 1
-            self._progress.tell(f"fresh replies of {name}", done, len(prompts))
+            self._progress.tell(f"fresh replies of {name}", done, len(asking))
 
-        return gateway.replies(f"{self._plan.task}@{name}", prompts, self._plan.settings.gate, count)
-
-
-def _distinct(plan: Manifest) -> list[Prompt]:
-    """The held-out prompts, each once, in the order of their pairs' ids."""
-    ordered = sorted(plan.holdout, key=lambda pair: pair.id)
-    return list({canonical([str(pair.prompt)]): pair.prompt for pair in ordered}.values())
+        return gateway.replies(f"{self._plan.task}@{name}", asking, self._plan.settings.gate, count)
 
 
 def main(round_id: int) -> int:
-    """Exit status 0: a verdict was reached, or never will be; 1: start the round again."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no round outlives its scheduler
+    """Exit status 0: the round has ended; 1: start it again."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no round outlives its scheduler
     configure_logging("round")
     settings = load_settings()
     os.nice(settings.trainer.nice)
     database = Database(settings.database_url, settings.database.pool_size)
-    with database.read() as session:
-        round_ = session.get_one(Round, round_id)
     try:
-        RoundRun(settings, database, manifests.read(manifests.folder_of(settings, round_.adapter))).run()
-    except (CannotTrain, NotSealed) as error:
+        return attempt(settings, database, round_id)
+    except Exception:
+        logger.exception("round %d stopped", round_id)
+        return 1
+    finally:
+        database.close()
+
+
+def attempt(settings: Settings, database: Database, round_id: int) -> int:
+    """Bring the round to its end, unless another process does. Exit status as of `main`."""
+    with database.read() as session:
+        name = session.get_one(Round, round_id).adapter
+    folder = manifests.folder_of(settings, name)
+    lock = FileLock(folder / "lock")
+    while not lock.held():
+        time.sleep(_LOOK_EVERY_S)
+    with database.read() as session:
+        if session.get_one(Round, round_id).state not in UNFINISHED:
+            return 0
+    try:
+        RoundRun(settings, database, manifests.read(folder)).run()
+    except (CannotTrain, NotSealed, WrongSetting) as error:
         give_up(database, round_id, str(error))
     except TrainerError as error:
-        logger.error("%s: %s", round_.adapter, error)
+        logger.error("%s: %s", name, error)
         return 1
     return 0
 
@@ -200,6 +234,10 @@ def give_up(database: Database, round_id: int, why: str) -> None:
         if adapter:
             adapter.wanted = False
     logger.error("%s failed: %s", round_.adapter, why)
+
+
+def _state(verdict: Verdict) -> str:
+    return "passed" if verdict.passed else "refused"
 
 
 if __name__ == "__main__":

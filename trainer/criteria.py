@@ -18,17 +18,21 @@ class FreshReply:
     cut_off: bool
     """The token limit ended it, not the model."""
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.text.strip()
+
 
 Check = Callable[[FreshReply], bool]
 
 
 def checks(criteria: Sequence[CriterionSettings]) -> dict[str, Check]:
-    """The check of each criterion, by its name.
+    """The check of each criterion, by its name. An empty reply passes none: saying nothing keeps every limit.
 
     Raises:
         WrongSetting: a criterion lacks what its type needs, or names a function that cannot be imported.
     """
-    return {criterion.name: _check(criterion) for criterion in criteria}
+    return {criterion.name: partial(_passes, _check(criterion)) for criterion in criteria}
 
 
 def words_in(text: str) -> int:
@@ -36,36 +40,54 @@ def words_in(text: str) -> int:
     return len(text.split())
 
 
+def _passes(check: Check, reply: FreshReply) -> bool:
+    return not reply.is_empty and check(reply)
+
+
 def _check(criterion: CriterionSettings) -> Check:
     match criterion.type:
         case "word_limit" if criterion.limit_pattern or criterion.max_words:
-            return partial(_within_limit, criterion)
+            return partial(_within_limit, _stating(criterion), criterion.max_words)
         case "regex" if criterion.pattern:
             return partial(_matches, _compiled(criterion, criterion.pattern))
         case "python" if criterion.function:
-            return partial(_says, _imported(criterion, criterion.function))
+            return partial(_approves, _imported(criterion, criterion.function))
     needs = {"word_limit": "max_words or limit_pattern", "regex": "pattern", "python": "function"}[criterion.type]
     raise WrongSetting(f"Criterion {criterion.name} is of type {criterion.type} and needs {needs}.")
 
 
-def _within_limit(criterion: CriterionSettings, reply: FreshReply) -> bool:
+def _within_limit(stating: re.Pattern[str] | None, most: int | None, reply: FreshReply) -> bool:
     """A reply that was cut off counts as over: nobody knows how long it would have become."""
-    stated = re.search(criterion.limit_pattern, reply.prompt, re.IGNORECASE) if criterion.limit_pattern else None
-    limit = int(stated.group(1)) if stated else criterion.max_words
+    limit = _stated(stating, reply.prompt) or most
     return limit is None or (not reply.cut_off and words_in(reply.text) <= limit)
+
+
+def _stated(stating: re.Pattern[str] | None, prompt: str) -> int | None:
+    """The limit that the prompt states last."""
+    found = stating.findall(prompt) if stating else []
+    return int(found[-1]) if found and found[-1].isdecimal() else None
 
 
 def _matches(pattern: re.Pattern[str], reply: FreshReply) -> bool:
     return pattern.search(reply.text) is not None
 
 
-def _says(function: Callable[[str, str], bool], reply: FreshReply) -> bool:
+def _approves(function: Callable[[str, str], bool], reply: FreshReply) -> bool:
     return bool(function(reply.prompt, reply.text))
+
+
+def _stating(criterion: CriterionSettings) -> re.Pattern[str] | None:
+    if criterion.limit_pattern is None:
+        return None
+    pattern = _compiled(criterion, criterion.limit_pattern)
+    if pattern.groups != 1:
+        raise WrongSetting(f"Criterion {criterion.name}: limit_pattern needs one group, which matches the number.")
+    return pattern
 
 
 def _compiled(criterion: CriterionSettings, pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
+        return re.compile(pattern, re.IGNORECASE if criterion.type == "word_limit" else 0)
     except re.error as error:
         raise WrongSetting(f"Criterion {criterion.name}: {pattern!r} is no regular expression: {error}.") from error
 

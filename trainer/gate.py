@@ -1,19 +1,16 @@
 """Decides, purely, whether a candidate is better than what is live, and that nothing that mattered got worse."""
 
 import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist, fmean
-from typing import Any
+from statistics import fmean
+from typing import Any, TypeVar
 
 from ingest.settings import CriterionSettings, GateSettings
+from trainer.chance import chance_of_no_gain, least_values
 from trainer.criteria import Check, FreshReply, words_in
 
-_LEAST_PROMPTS = 5
-_LEAST_PAIRS = 20
-_RESAMPLES = 2_000
-
+_T = TypeVar("_T")
 Replies = Sequence[Sequence[FreshReply]]
 """By prompt, the replies to it."""
 
@@ -25,19 +22,21 @@ class Evidence:
     candidate: Replies
     live: Replies
     """The same prompts in the same order."""
-    margin_gains: Sequence[float]
-    """By held-out pair, how much further the candidate prefers the chosen reply than live does, in nats."""
+    margin_gains: Sequence[Sequence[float]]
+    """By held-out prompt and pair, how much further the candidate prefers the chosen reply than live does, in nats."""
+    training_margin: float
+    """Mean over the last pass of training: how much further than the reference it prefers the chosen reply, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
 class CriterionFigures:
-    """Shares of replies that pass a criterion."""
+    """Shares of replies that pass a criterion, each prompt counting the same."""
 
     candidate: float
     live: float
     gain: float
-    gain_at_least: float
-    """Lower end of the gain's confidence interval."""
+    chance: float
+    """How likely such a gain is where nothing got better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,44 +48,50 @@ class Figures:
     criteria: dict[str, CriterionFigures]
     mean_words: dict[str, float]
     empty: dict[str, float]
+    holdout_prompts: int
     holdout_pairs: int
     preferred: float | None
     """Share of held-out pairs that the candidate gets more right than live."""
-    preferred_at_least: float | None
+    preferred_chance: float | None
+    """How likely such a share is where nothing got better."""
     mean_margin_gain: float | None
+    training_margin: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Passed without a reason against it, refused with each one."""
+    """Passed or refused, and why."""
 
     passed: bool
     reasons: list[str]
     figures: Figures
 
     def as_json(self) -> dict[str, Any]:
+        """As the database keeps it."""
         return asdict(self)
 
 
 def judge(evidence: Evidence, checks: Mapping[str, Check], criteria: Sequence[CriterionSettings], rule: GateSettings) -> Verdict:
     """Weigh the evidence. Not enough of it is a reason to refuse."""
-    if not all(map(math.isfinite, evidence.margin_gains)):
-        return Verdict(False, ["The candidate's probabilities are not numbers."], _figures(evidence, checks, rule, []))
-    figures = _figures(evidence, checks, rule, evidence.margin_gains)
-    reasons = [*_too_little(figures, checks), *_worse(figures, criteria, rule)]
-    if not reasons and not _better(figures, rule):
-        reasons = [_nothing_better(figures, rule)]
-    return Verdict(not reasons, reasons, figures)
+    figures = _figures(evidence, checks)
+    against = [*_not_numbers(evidence), *_too_little(figures, rule), *_worse(figures, criteria, rule)]
+    better = _better(figures, rule)
+    if against or not better:
+        return Verdict(False, against or [_nothing_better(figures, rule)], figures)
+    return Verdict(True, better, figures)
 
 
-def _too_little(figures: Figures, checks: Mapping[str, Check]) -> list[str]:
-    by_replies, by_pairs = bool(checks) and figures.prompts >= _LEAST_PROMPTS, figures.holdout_pairs >= _LEAST_PAIRS
-    if by_replies or by_pairs:
-        return []
-    return [
-        f"Too little to judge by: {figures.prompts} held-out prompts (at least {_LEAST_PROMPTS}, with criteria) "
-        f"and {figures.holdout_pairs} held-out pairs (at least {_LEAST_PAIRS})."
-    ]
+def _not_numbers(evidence: Evidence) -> list[str]:
+    finite = all(map(math.isfinite, [evidence.training_margin, *_flat(evidence.margin_gains)]))
+    return [] if finite else ["The candidate's probabilities are not numbers."]
+
+
+def _too_little(figures: Figures, rule: GateSettings) -> list[str]:
+    """Where even a gain on every single prompt could be chance, nothing can be judged."""
+    least = least_values(_alpha(figures, rule))
+    enough = max(figures.prompts if figures.criteria else 0, figures.holdout_prompts) >= least
+    found = f"{figures.prompts} held-out prompts were answered, {figures.holdout_prompts} have pairs"
+    return [] if enough else [f"Too little to judge by: {found}, and it takes {least} (confidence {rule.confidence})."]
 
 
 def _worse(figures: Figures, criteria: Sequence[CriterionSettings], rule: GateSettings) -> list[str]:
@@ -95,83 +100,87 @@ def _worse(figures: Figures, criteria: Sequence[CriterionSettings], rule: GateSe
     for criterion in criteria:
         found = figures.criteria.get(criterion.name)
         if found and found.gain < -criterion.max_drop:
-            reasons.append(
-                f"{criterion.name} fell from {found.live:.1%} to {found.candidate:.1%} (max_drop {criterion.max_drop:.1%})."
-            )
+            reasons.append(f"{_moved(criterion.name, found)}, more than max_drop {criterion.max_drop:.1%}.")
     rise = figures.empty["candidate"] - figures.empty["live"]
     if rise > rule.max_empty_rise:
-        reasons.append(f"Empty replies rose by {rise:.1%} (max_empty_rise {rule.max_empty_rise:.1%}).")
+        reasons.append(f"Empty replies rose by {rise:.1%}, more than max_empty_rise {rule.max_empty_rise:.1%}.")
     if figures.mean_words["candidate"] < rule.min_length_ratio * figures.mean_words["live"]:
-        reasons.append(
-            f"Replies fell from {figures.mean_words['live']:.1f} to {figures.mean_words['candidate']:.1f} words "
-            f"(min_length_ratio {rule.min_length_ratio})."
-        )
-    if figures.mean_margin_gain is not None and abs(figures.mean_margin_gain) > rule.max_margin:
-        reasons.append(f"The mean margin ran to {figures.mean_margin_gain:.1f} nats (max_margin {rule.max_margin}).")
+        words = f"from {figures.mean_words['live']:.1f} to {figures.mean_words['candidate']:.1f} words"
+        reasons.append(f"Replies fell {words}, below min_length_ratio {rule.min_length_ratio}.")
+    for where, margin in (("held-out", figures.mean_margin_gain), ("training", figures.training_margin)):
+        if margin is not None and abs(margin) > rule.max_margin:
+            reasons.append(f"The mean margin of {where} pairs ran to {margin:.1f} nats, past max_margin {rule.max_margin:g}.")
     return reasons
 
 
-def _better(figures: Figures, rule: GateSettings) -> bool:
-    """Some criterion rose by enough and beyond chance; without criteria, more held-out pairs are right than by chance."""
-    if figures.criteria:
-        return any(found.gain >= rule.min_gain and found.gain_at_least > 0 for found in figures.criteria.values())
-    return figures.preferred_at_least is not None and figures.preferred_at_least > 0.5
+def _better(figures: Figures, rule: GateSettings) -> list[str]:
+    """What got better by enough, and beyond chance."""
+    alpha = _alpha(figures, rule)
+    better = [
+        f"{_moved(name, found)} (chance {found.chance:.2g})."
+        for name, found in figures.criteria.items()
+        if found.gain >= rule.min_gain and found.chance <= alpha
+    ]
+    if figures.preferred is not None and figures.preferred_chance is not None:
+        if figures.preferred >= 0.5 + rule.min_gain and figures.preferred_chance <= alpha:
+            better.append(f"{_preferred(figures)}.")
+    return better
 
 
 def _nothing_better(figures: Figures, rule: GateSettings) -> str:
-    if not figures.criteria:
-        return f"Held-out pairs: {figures.preferred or 0:.1%} are better, which may be chance at confidence {rule.confidence}."
-    gains = ", ".join(
-        f"{name} {found.gain:+.1%} (at least {found.gain_at_least:+.1%})" for name, found in figures.criteria.items()
-    )
-    return f"Nothing is better by {rule.min_gain:.1%} beyond chance: {gains}."
+    found = [f"{_moved(name, found)} (chance {found.chance:.2g})" for name, found in figures.criteria.items()]
+    found += [_preferred(figures)] if figures.preferred is not None else []
+    needed = f"min_gain {rule.min_gain:.1%}, chance at most {_alpha(figures, rule):.2g}"
+    return f"Nothing is better by enough and beyond chance ({needed}): {'; '.join(found)}."
 
 
-def _figures(evidence: Evidence, checks: Mapping[str, Check], rule: GateSettings, gains: Sequence[float]) -> Figures:
-    sides = {"candidate": evidence.candidate, "live": evidence.live}
-    preferred = fmean(gain > 0 for gain in gains) if gains else None
+def _alpha(figures: Figures, rule: GateSettings) -> float:
+    """The chance that each test may take, so that all of them together keep to the confidence (Bonferroni)."""
+    tests = len(figures.criteria) + (figures.preferred is not None)
+    return (1 - rule.confidence) / max(1, tests)
+
+
+def _moved(name: str, found: CriterionFigures) -> str:
+    return f"{name} {'rose' if found.gain > 0 else 'fell'} from {found.live:.1%} to {found.candidate:.1%}"
+
+
+def _preferred(figures: Figures) -> str:
+    return f"{figures.preferred:.1%} of held-out pairs are more right than before (chance {figures.preferred_chance:.2g})"
+
+
+def _figures(evidence: Evidence, checks: Mapping[str, Check]) -> Figures:
+    sides = {"candidate": _flat(evidence.candidate), "live": _flat(evidence.live)}
+    gains = [[gain for gain in prompt if math.isfinite(gain)] for prompt in evidence.margin_gains]
+    by_prompt = [fmean(map(_sign, prompt)) for prompt in gains if prompt]
     return Figures(
         prompts=len(evidence.candidate),
-        replies=sum(map(len, evidence.candidate)),
-        criteria={name: _criterion(evidence, check, rule.confidence) for name, check in checks.items() if evidence.candidate},
-        mean_words={
-            side: _mean(words_in(reply.text) for replies in prompts for reply in replies) for side, prompts in sides.items()
-        },
-        empty={
-            side: _mean(not reply.text.strip() for replies in prompts for reply in replies) for side, prompts in sides.items()
-        },
-        holdout_pairs=len(evidence.margin_gains),
-        preferred=preferred,
-        preferred_at_least=None if preferred is None else wilson_lower(preferred, len(gains), rule.confidence),
-        mean_margin_gain=fmean(gains) if gains else None,
+        replies=len(sides["candidate"]),
+        criteria={name: _criterion(evidence, check) for name, check in checks.items() if evidence.candidate},
+        mean_words={side: _mean(words_in(reply.text) for reply in replies) for side, replies in sides.items()},
+        empty={side: _mean(reply.is_empty for reply in replies) for side, replies in sides.items()},
+        holdout_prompts=len(by_prompt),
+        holdout_pairs=len(_flat(gains)),
+        preferred=_mean(gain > 0 for gain in _flat(gains)) if by_prompt else None,
+        preferred_chance=chance_of_no_gain(by_prompt) if by_prompt else None,
+        mean_margin_gain=_mean(_flat(gains)) if by_prompt else None,
+        training_margin=evidence.training_margin if math.isfinite(evidence.training_margin) else None,
     )
 
 
-def _criterion(evidence: Evidence, check: Check, confidence: float) -> CriterionFigures:
+def _criterion(evidence: Evidence, check: Check) -> CriterionFigures:
     candidate, live = ([_mean(map(check, replies)) for replies in side] for side in (evidence.candidate, evidence.live))
     gains = [after - before for after, before in zip(candidate, live, strict=True)]
-    return CriterionFigures(fmean(candidate), fmean(live), fmean(gains), bootstrap_lower(gains, confidence))
+    return CriterionFigures(fmean(candidate), fmean(live), fmean(gains), chance_of_no_gain(gains))
 
 
-def bootstrap_lower(values: Sequence[float], confidence: float) -> float:
-    """Lower end of the mean's one-sided confidence interval, by the percentile bootstrap over prompts.
-
-    Replies to one prompt are alike, so prompts are drawn, not replies. Seeded: the same values give the same bound.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-    """
-    chance = random.Random(0)
-    means = sorted(fmean(chance.choices(values, k=len(values))) for _ in range(_RESAMPLES))
-    return means[int((1 - confidence) * _RESAMPLES)]
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
 
 
-def wilson_lower(share: float, count: int, confidence: float) -> float:
-    """Lower end of a share's one-sided confidence interval. Source: Wilson, JASA 22 (1927)."""
-    z = NormalDist().inv_cdf(confidence)
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (centre - spread) / (1 + z * z / count)
+def _flat(nested: Iterable[Iterable[_T]]) -> list[_T]:
+    return [one for inner in nested for one in inner]
 
 
-def _mean(values: Any) -> float:
-    listed = [float(value) for value in values]
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
     return fmean(listed) if listed else 0.0

@@ -40,7 +40,7 @@ class Manifest(Frozen):
     parent_path: str | None
     """Folder of the parent adapter; none when training starts from the base model."""
     live: str
-    live_path: str | None
+    """Adapter that was live when the round was planned, or `base`."""
     settings: TaskSettings
     train: tuple[FrozenPair, ...]
     holdout: tuple[FrozenPair, ...]

@@ -2,27 +2,43 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import takewhile
 
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
-from ingest.settings import Settings, TaskSettings
+from ingest.events import Prompt
+from ingest.settings import Settings
 from pairing.tables import Pair, PairEvent, StoredEvent
 from trainer import manifest as manifests
 from trainer.manifest import FrozenPair, Manifest
-from trainer.select import apart_from, select_pairs
+from trainer.select import apart_from, for_judging, select_pairs
 from trainer.tables import BASE, Adapter, Release, Round, RoundPair
 from trainer.trigger import TaskState
 
 UNFINISHED = ("planned", "training", "sealed")
 _JUDGED = ("passed", "refused")
+_MOST_HELD_OUT_PAIRS = 256
+"""Enough for 83 % power at 100 and more beyond; more would only take longer."""
+_AT_ONCE = 500
+_prompt: TypeAdapter[Prompt] = TypeAdapter(Prompt)
 
 
 def state_of(session: Session, task: str) -> TaskState:
     """What a decision about the task rests on."""
     new = select(func.count(), func.min(Pair.created_at)).where(Pair.task == task, Pair.split == "train", _is_new())
     count, oldest = session.exec(new).one()
-    return TaskState(count, oldest, unfinished(session, task) is not None)
+    failures = _failures(session, task)
+    return TaskState(
+        new_pairs=count,
+        oldest_new_at=oldest,
+        unfinished=unfinished(session, task) is not None,
+        failures=len(failures),
+        failed_at=failures[0].finished_at if failures else None,
+    )
 
 
 def unfinished(session: Session, task: str) -> Round | None:
@@ -38,11 +54,10 @@ def live_adapter(session: Session, task: str) -> str:
     return session.exec(query).first() or BASE
 
 
-def open_round(session: Session, task: str, now: datetime) -> Round:
+def open_round(session: Session, settings: Settings, task: str, now: datetime) -> Round:
     """A new round with the next number; it trains from what is live."""
-    last = session.exec(select(func.max(Round.number)).where(Round.task == task)).one()
     live = live_adapter(session, task)
-    round_ = Round(task=task, number=(last or 0) + 1, parent=live, live=live, planned_at=now)
+    round_ = Round(task=task, number=_next_number(session, settings, task), parent=live, live=live, planned_at=now)
     session.add(round_)
     session.flush()
     return round_
@@ -51,26 +66,26 @@ def open_round(session: Session, task: str, now: datetime) -> Round:
 def freeze(session: Session, settings: Settings, round_: Round) -> Manifest:
     """The manifest of a planned round, from the pairs as they stand now."""
     assert round_.id is not None
-    task: TaskSettings = settings.tasks[round_.task]
-    holdout = _frozen(session.exec(_pairs(round_.task, "holdout")).all())
-    new = _frozen(session.exec(_pairs(round_.task, "train").where(_is_new())).all())
-    earlier = _frozen(session.exec(_pairs(round_.task, "train").where(~_is_new())).all(), replay=True)
-    selected = select_pairs(new, earlier, task.training)
-    train = apart_from(holdout, selected)
+    task = settings.tasks[round_.task]
+    held_out, train = _held_out(session, round_.task), _pairs(round_.task, "train").limit(task.training.max_pairs)
+    new = _frozen(session.exec(train.where(_is_new())).all())
+    earlier = _frozen(session.exec(train.where(~_is_new())).all(), replay=True)
+    new_apart, earlier_apart = apart_from(held_out, new), apart_from(held_out, earlier)
+    selected = select_pairs(new_apart, earlier_apart, task.training)
+    of_holdout = _frozen(session.exec(_pairs(round_.task, "holdout").limit(task.training.max_pairs)).all())
     return Manifest(
         round_id=round_.id,
         name=round_.adapter,
         task=round_.task,
         base_model=settings.model.name,
         parent=round_.parent,
-        parent_path=_path(session, round_.parent),
+        parent_path=path_of(session, round_.parent),
         live=round_.live,
-        live_path=_path(session, round_.live),
         settings=task,
-        train=tuple(train),
-        holdout=tuple(holdout),
-        near_holdout=len(selected) - len(train),
-        last_event_at=_last_event_at(session, round_.task, [pair.id for pair in train]) or datetime.now(UTC),
+        train=tuple(selected),
+        holdout=tuple(for_judging(of_holdout, task.gate.prompts, _MOST_HELD_OUT_PAIRS)),
+        near_holdout=len(new) - len(new_apart) + len(earlier) - len(earlier_apart),
+        last_event_at=_last_event_at(session, round_.task, [pair.id for pair in selected]) or round_.planned_at,
     )
 
 
@@ -82,13 +97,13 @@ def publish(session: Session, settings: Settings, frozen: Manifest) -> None:
     session.get_one(Round, frozen.round_id).state = "training"
 
 
-def _is_new():  # type: ignore[no-untyped-def]  # SQLAlchemy's expression types do not survive the negation
+def _is_new() -> ColumnElement[bool]:
     """No round with a verdict had the pair."""
     judged = select(RoundPair.pair_id).join(Round, col(Round.id) == RoundPair.round_id).where(col(Round.state).in_(_JUDGED))
     return col(Pair.id).not_in(judged)
 
 
-def _pairs(task: str, split: str):  # type: ignore[no-untyped-def]  # sqlmodel's Select is generic in a private class
+def _pairs(task: str, split: str) -> SelectOfScalar[Pair]:
     """Newest first, in an order that does not depend on the database."""
     return select(Pair).where(Pair.task == task, Pair.split == split).order_by(col(Pair.created_at).desc(), col(Pair.id))
 
@@ -108,11 +123,37 @@ def _frozen(pairs: Sequence[Pair], replay: bool = False) -> list[FrozenPair]:
     ]
 
 
-def _path(session: Session, name: str) -> str | None:
+def path_of(session: Session, name: str) -> str | None:
+    """The directory of an adapter; none for the base model."""
     return None if name == BASE else session.get_one(Adapter, name).path
 
 
+def _next_number(session: Session, settings: Settings, task: str) -> int:
+    """Above every number of this database, and of an earlier one that left files behind: names are never used twice."""
+    last = session.exec(select(func.max(Round.number)).where(Round.task == task)).one() or 0
+    left = (path.name for directory in (settings.rounds_dir, settings.adapters_dir) for path in directory.glob(f"{task}-r*"))
+    numbers = (name.removeprefix(f"{task}-r") for name in left)
+    return 1 + max([last, *(int(number) for number in numbers if number.isdecimal())])
+
+
+def _held_out(session: Session, task: str) -> list[Prompt]:
+    """Every prompt that a held-out pair was made of."""
+    query = select(Pair.prompt).where(Pair.task == task, Pair.split == "holdout").distinct()
+    return [_prompt.validate_json(prompt) for prompt in session.exec(query)]
+
+
+def _failures(session: Session, task: str) -> list[Round]:
+    """The rounds that failed since the last verdict, newest first."""
+    finished = select(Round).where(Round.task == task, col(Round.state).not_in(UNFINISHED)).order_by(col(Round.number).desc())
+    return list(takewhile(lambda round_: round_.state == "failed", session.exec(finished)))
+
+
 def _last_event_at(session: Session, task: str, pair_ids: Sequence[str]) -> datetime | None:
+    latest = [_latest(session, task, pair_ids[start : start + _AT_ONCE]) for start in range(0, len(pair_ids), _AT_ONCE)]
+    return max((at for at in latest if at), default=None)
+
+
+def _latest(session: Session, task: str, pair_ids: Sequence[str]) -> datetime | None:
     query = (
         select(StoredEvent.occurred_at)
         .join(PairEvent, (col(PairEvent.task) == StoredEvent.task) & (col(PairEvent.event_id) == StoredEvent.event_id))

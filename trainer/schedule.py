@@ -4,11 +4,13 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 
-from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.schedulers.blocking import BlockingScheduler  # type: ignore[import-untyped]  # has no types
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
@@ -23,7 +25,9 @@ from trainer.trigger import Due, due
 
 logger = logging.getLogger(__name__)
 
-_STOP_CHILD_S = 10
+_STOP_CHILD_S = 3
+_PAUSE_S = 5
+"""After an attempt that failed; longer with each one."""
 
 
 class Rounds:
@@ -34,28 +38,44 @@ class Rounds:
         self._database = database
         self._clock = clock
         self._child: subprocess.Popen[bytes] | None = None
-        self._lock = open_lock(database, settings.run_dir, "trainer")
+        self._round_id = 0
+        self._rest_until = 0.0
+        self._stopped = False
+        self._turning = threading.Lock()
+        self._leadership = open_lock(database, settings.run_dir, "trainer")
 
     def turn(self) -> None:
         """Does at most one thing, so that nothing is missed when the process dies after it."""
-        try:
-            if self._lock.held() and not self._child_works():
-                self._next()
-        except SQLAlchemyError as error:
-            logger.error("the database does not answer: %s", type(error).__name__)
+        with self._turning:
+            try:
+                if not self._leads():
+                    self._end_child()
+                elif not self._busy():
+                    self._next()
+            except SQLAlchemyError as error:
+                logger.error("the database does not answer: %s", type(error).__name__)
 
     def stop(self) -> None:
-        """End the child, whose round is started again with the next scheduler."""
-        if self._child:
-            self._child.terminate()
-            try:
-                self._child.wait(_STOP_CHILD_S)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
-        self._lock.release()
+        """End the child; the next scheduler starts its round again, and the attempt does not count."""
+        with self._turning:
+            self._stopped = True
+            self._end_child()
+            self._leadership.release()
 
-    def _child_works(self) -> bool:
-        return self._child is not None and self._child.poll() is None
+    def _leads(self) -> bool:
+        return not self._stopped and self._leadership.held()
+
+    def _busy(self) -> bool:
+        """Whether a child is at work, or one that failed is not to be started again yet."""
+        if self._child is None:
+            return time.monotonic() < self._rest_until
+        if self._child.poll() is None:
+            return True
+        if self._child.returncode:
+            logger.error("the process of round %d ended with %d", self._round_id, self._child.returncode)
+            self._rest_until = time.monotonic() + _PAUSE_S * self._attempts(self._round_id)
+        self._child = None
+        return time.monotonic() < self._rest_until
 
     def _next(self) -> None:
         """Go on with an unfinished round, or open one."""
@@ -63,18 +83,17 @@ class Rounds:
             unfinished = session.exec(select(Round).where(col(Round.state).in_(plan.UNFINISHED)).order_by(col(Round.id))).first()
         if unfinished:
             self._go_on(unfinished)
-            return
-        for task in self._settings.tasks:
-            if self._opened(task):
-                return
+        else:
+            any(self._opened(task) for task in self._settings.tasks)
 
     def _opened(self, task: str) -> bool:
-        with self._database.begin() as session:
+        with self._database.read() as session:
             decision = due(plan.state_of(session, task), self._clock(), self._settings.tasks[task].trigger)
-            if not isinstance(decision, Due):
-                return False
-            round_ = plan.open_round(session, task, self._clock())
-            logger.info("%s is due: %s", round_.adapter, decision.reason)
+        if not isinstance(decision, Due):
+            return False
+        with self._database.begin() as session:
+            round_ = plan.open_round(session, self._settings, task, self._clock())
+        logger.info("%s is due: %s", round_.adapter, decision.reason)
         return True
 
     def _go_on(self, round_: Round) -> None:
@@ -82,16 +101,44 @@ class Rounds:
         if round_.task not in self._settings.tasks:
             return give_up(self._database, round_.id, f"The settings have no task {round_.task} any more.")
         if round_.attempts >= self._settings.trainer.max_attempts:
-            return give_up(
-                self._database, round_.id, f"Started {round_.attempts} times without a verdict: see the trainer's log."
-            )
+            why = f"Started {round_.attempts} times without a verdict: see the trainer's log."
+            return give_up(self._database, round_.id, why)
         if round_.state == "planned":
-            with self._database.begin() as session:
-                plan.publish(session, self._settings, plan.freeze(session, self._settings, round_))
+            self._publish(round_)
+        self._start(round_.id)
+
+    def _publish(self, round_: Round) -> None:
+        """Freezing may take a while; nobody waits for it, since only the scheduler changes what it depends on."""
+        with self._database.read() as session:
+            frozen = plan.freeze(session, self._settings, round_)
         with self._database.begin() as session:
-            session.get_one(Round, round_.id).attempts += 1
-        self._child = subprocess.Popen([sys.executable, "-m", "trainer.child", str(round_.id)])
-        logger.info("%s starts, attempt %s", round_.adapter, round_.attempts + 1)
+            plan.publish(session, self._settings, frozen)
+
+    def _start(self, round_id: int) -> None:
+        self._count(round_id, 1)
+        self._round_id = round_id
+        self._child = subprocess.Popen([sys.executable, "-m", "trainer.child", str(round_id)], stdin=subprocess.DEVNULL)
+        logger.info("round %d starts, attempt %d", round_id, self._attempts(round_id))
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is None or child.poll() is not None:
+            return
+        child.terminate()
+        try:
+            child.wait(_STOP_CHILD_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        self._count(self._round_id, -1)
+
+    def _count(self, round_id: int, attempts: int) -> None:
+        with self._database.begin() as session:
+            session.get_one(Round, round_id).attempts += attempts
+
+    def _attempts(self, round_id: int) -> int:
+        with self._database.read() as session:
+            return session.get_one(Round, round_id).attempts
 
 
 def run(settings: Settings) -> None:

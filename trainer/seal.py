@@ -36,15 +36,16 @@ class Seal(BaseModel):
 
 
 def seal(draft: Path, home: Path, lineage: dict[str, Any]) -> str:
-    """Move a draft (adapter_config.json and safetensors weights) to `home` and return the SHA-256 of its manifest.
+    """Publish a draft (adapter_config.json and safetensors weights) as `home` and return the SHA-256 of its manifest.
 
     A draft that was sealed before, by an attempt that was killed afterwards, stays as it is.
 
     Raises:
-        NotSealed: `home` exists and is not a sealed adapter.
+        NotSealed: `home` exists and is not this adapter, sealed.
     """
     if home.exists():
-        verify(home)
+        if verify(home).lineage != lineage:
+            raise NotSealed(f"{home} is another adapter already, and a name is never used twice. Move it away.")
         return sha256(home / MANIFEST)
     building = home.with_name(f".{home.name}.building")
     shutil.rmtree(building, ignore_errors=True)

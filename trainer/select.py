@@ -1,16 +1,12 @@
 """Selects, purely, what a round trains on."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
+from ingest.events import Prompt
 from ingest.settings import TrainingSettings
 from trainer.chat import asked
 from trainer.manifest import FrozenPair
-
-_GRAM = 5
-_NEARLY = 0.9
-"""Share of 5-character pieces that two prompts have in common (Jaccard) from which one nearly repeats the other."""
+from trainer.repeats import near_repeats
 
 
 def select_pairs(new: Sequence[FrozenPair], earlier: Sequence[FrozenPair], settings: TrainingSettings) -> list[FrozenPair]:
@@ -20,19 +16,19 @@ def select_pairs(new: Sequence[FrozenPair], earlier: Sequence[FrozenPair], setti
     return [*new[: room - replayed], *earlier[:replayed]]
 
 
-def apart_from(holdout: Sequence[FrozenPair], pairs: Sequence[FrozenPair]) -> list[FrozenPair]:
+def apart_from(held_out: Sequence[Prompt], pairs: Sequence[FrozenPair]) -> list[FrozenPair]:
     """The pairs whose prompt does not nearly repeat a held-out one."""
-    held = [_pieces(pair) for pair in {asked(pair.prompt): pair for pair in holdout}.values()]
-    return [pair for pair in pairs if not any(_alike(_pieces(pair), other) for other in held)]
+    repeats = near_repeats({asked(pair.prompt) for pair in pairs}, of={asked(prompt) for prompt in held_out})
+    return [pair for pair in pairs if asked(pair.prompt) not in repeats]
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    if min(len(one), len(other)) < _NEARLY * max(len(one), len(other)):
-        return False
-    return len(one & other) >= _NEARLY * len(one | other)
+def for_judging(held_out: Sequence[FrozenPair], most_prompts: int, most_pairs: int) -> list[FrozenPair]:
+    """Held-out pairs, newest first, of so many prompts at most."""
+    prompts = list(dict.fromkeys(prompt_key(pair) for pair in held_out))[:most_prompts]
+    kept = frozenset(prompts)
+    return [pair for pair in held_out if prompt_key(pair) in kept][:most_pairs]
 
 
-def _pieces(pair: FrozenPair) -> frozenset[str]:
-    text = re.sub(r"\d+", "0", unicodedata.normalize("NFKC", asked(pair.prompt)).casefold())
-    text = " ".join(re.findall(r"\w+", text))
-    return frozenset(text[start : start + _GRAM] for start in range(max(1, len(text) - _GRAM + 1)))
+def prompt_key(pair: FrozenPair) -> str:
+    """Equal for pairs of one prompt with the same tools."""
+    return pair.model_dump_json(include={"prompt", "tools"})
