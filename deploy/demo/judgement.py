@@ -35,9 +35,14 @@ def is_good(prompt: str, reply: Reply) -> bool:
 
 
 def pick(prompt: str, replies: Sequence[Reply]) -> int | None:
-    """Index of the good reply that says most, or None where none is good."""
+    """Index of the first good reply that is not the shortest of several, or None where none is good.
+
+    Who always took the longest would teach the model to write up to the limit, and past it.
+    """
     good = [index for index, reply in enumerate(replies) if is_good(prompt, reply)]
-    return max(good, key=lambda index: words_in(replies[index].text)) if good else None
+    if len(good) > 1:
+        good.remove(min(good, key=lambda index: words_in(replies[index].text)))
+    return good[0] if good else None
 
 
 def shorten(text: str, limit: int) -> str:

@@ -19,7 +19,7 @@ def report_prompts(held_out: Callable[[str], bool]) -> list[str]:
     """One prompt a subject of the fixed list: the first wording that this installation holds out, if one is."""
     prompts = []
     for number, subject in enumerate(REPORT):
-        limit = LIMITS[number * 7 % len(LIMITS)]  # 7 and 23 share no factor: every limit comes
+        limit = LIMITS[number * 7 % len(LIMITS)]  # 7 and 15 share no factor: every limit comes
         prompts += [wording for wording in phrasings(subject, limit) if held_out(wording)][:1]
     return prompts
 

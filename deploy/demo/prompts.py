@@ -7,7 +7,7 @@ from itertools import product
 from deploy.demo.subjects import Subject
 
 TASK = "summarise-short"
-LIMITS = range(8, 31)
+LIMITS = range(6, 21)
 """Words."""
 
 _ASKING = (

@@ -23,8 +23,8 @@ from deploy.demo.prompts import TASK, any_prompt
 from deploy.demo.subjects import TRAFFIC
 
 AT_ONCE = 16
-TRICKLE_GAP_S = 3.0
-CANDIDATES = 4
+TRICKLE_GAP_S = 5.0
+CANDIDATES = 3
 REGENERATIONS = 3
 PEOPLE_OF_A_KIND = 200
 SLIP = 0.05

@@ -46,7 +46,7 @@ def test_a_reply_that_the_token_limit_cut_off_is_over_the_limit_however_short() 
     assert not over_limit(PROMPT, Reply("Rivers flow."))
 
 
-def test_people_pick_the_reply_that_says_most_within_the_limit() -> None:
+def test_people_pick_a_good_reply_but_not_the_shortest_of_several() -> None:
     short, full = Reply("Rivers carry water."), Reply("Rivers carry fresh water to the sea.")
     too_long, empty = Reply("Rivers carry fresh water to the sea, always and everywhere."), Reply("")
     assert pick(PROMPT, [short, too_long, full, empty]) == 2
