@@ -177,6 +177,7 @@ def _config(settings: TrainingSettings, checkpoints: Path) -> DPOConfig:
         per_device_train_batch_size=settings.batch_pairs,
         max_length=settings.max_length,
         train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,  # keeps `length` for the sampler
         precompute_ref_log_probs=True,
         bf16=True,
         use_cpu=on_cpu,
