@@ -101,6 +101,10 @@ class _Trainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Transformers 5.19 loads only the frozen copy where there is one, and forgets what was trained."""
+        _load(self.model, resume_from_checkpoint)
+
 
 class _Steps(TrainerCallback):
     """Tells every step."""
@@ -129,7 +133,7 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)
     if manifest.parent_path and settings.reference == "base":
-        set_peft_model_state_dict(trainer.model, load_peft_weights(manifest.parent_path, device="cpu"))
+        _load(trainer.model, manifest.parent_path)
     return trainer
 
 
@@ -152,6 +156,11 @@ def _policy(manifest: Manifest) -> tuple[PreTrainedModel | PeftModel, LoraConfig
     shape = PeftConfig.from_pretrained(manifest.parent_path)
     shape.inference_mode = False
     return base, shape
+
+
+def _load(model: Any, adapter: str) -> None:
+    """Put the weights of an adapter into the one that is trained."""
+    set_peft_model_state_dict(model, load_peft_weights(adapter, device="cpu"), adapter_name="default")
 
 
 def _base(name: str) -> PreTrainedModel:
