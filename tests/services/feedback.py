@@ -1,0 +1,59 @@
+"""Events for tests, as short as a test wants to read them. Times are seconds after a fixed moment."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ingest.events import Event, canonical, event_adapter, record_key
+from ingest.log import NewRecord
+
+TASK = "summarise"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PROMPT = "Describe the sea."
+
+
+def event(kind: str, event_id: str, at: float = 0, user: str | None = "ann", **fields: Any) -> Event:
+    """Any event."""
+    occurred_at = (START + timedelta(seconds=at)).isoformat()
+    whole = {"type": kind, "event_id": event_id, "task": TASK, "user": user, "occurred_at": occurred_at} | fields
+    return event_adapter.validate_python(whole)
+
+
+def ref(generation: str, candidate: int = 0) -> dict[str, Any]:
+    return {"generation_id": generation, "candidate": candidate}
+
+
+def held(generation: str, *texts: str, prompt: Any = PROMPT, **fields: Any) -> dict[str, Any]:
+    """A generation as a feedback carries it."""
+    return {"generation_id": generation, "prompt": prompt, "candidates": [{"reply": text} for text in texts], **fields}
+
+
+def generation(id_: str, *texts: str, event_id: str | None = None, prompt: Any = PROMPT, **fields: Any) -> Event:
+    """The gateway's record of a generation."""
+    content = held(id_, *texts, prompt=prompt)
+    return event("generation", event_id or id_, **content | fields)
+
+
+def choice(event_id: str, picked: Any, *shown: Any, **fields: Any) -> Event:
+    """`picked` is one of `shown`, `tie` or `none`."""
+    return event("choice", event_id, picked=picked, shown=shown, **fields)
+
+
+def regeneration(event_id: str, thrown_away: str, replacement: str, candidate: int = 0, **fields: Any) -> Event:
+    return event("regeneration", event_id, reply=ref(thrown_away, candidate), replacement=replacement, **fields)
+
+
+def acceptance(event_id: str, kept: str, candidate: int = 0, **fields: Any) -> Event:
+    return event("acceptance", event_id, reply=ref(kept, candidate), **fields)
+
+
+def edit(event_id: str, draft: str, saved: Any, candidate: int = 0, **fields: Any) -> Event:
+    return event("edit", event_id, reply=ref(draft, candidate), saved=saved, **fields)
+
+
+def preference(event_id: str, chosen: Any, rejected: Any, prompt: Any = PROMPT, **fields: Any) -> Event:
+    return event("preference", event_id, prompt=prompt, chosen=chosen, rejected=rejected, **fields)
+
+
+def record(one: Event) -> NewRecord:
+    """As ingest appends it."""
+    return NewRecord(record_key(one).encode(), canonical(one))

@@ -1,0 +1,118 @@
+"""A private PostgreSQL for tests: on a Unix socket in a directory of its own, gone with the test or with its process."""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+_READY_WITHIN_S = 30
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+# Not a database to keep: what it promises about power cuts is of no use here.
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "deadlock_timeout=200ms")
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """Start a server and yield the URL of an empty database. Skips the test where PostgreSQL is not installed.
+
+    Server and files end with the block; the server also when this process is killed.
+    """
+    programs = _programs()
+    user = _user()
+    # A short path of its own: a socket's path has at most 107 characters, and the server's user must reach it.
+    home = Path(tempfile.mkdtemp(prefix="whetstone-pg-", dir="/tmp"))
+    try:
+        _hand_over(home, user)
+        _run([str(programs / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "whetstone", "-E", "UTF8", "-N"], user)
+        server = subprocess.Popen(
+            [str(programs / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", *_options(_FAST)],
+            stdout=subprocess.DEVNULL,
+            stderr=(home / "log").open("wb"),
+            preexec_fn=_end_with_parent,
+            **_as(user),
+        )
+        try:
+            yield from _serving(server, home)
+        finally:
+            server.send_signal(signal.SIGQUIT)  # at once: nothing is to be kept
+            server.wait()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def empty_database(url: str, name: str) -> Iterator[str]:
+    """Another empty database on the same server."""
+    server = url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]  # a test's own constant
+    yield url.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[call-overload]  # as above
+
+
+def _programs() -> Path:
+    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path(shutil.which("initdb") or "/none").parent]
+    found = next((place for place in places if (place / "initdb").exists()), None)
+    if found is None:
+        pytest.skip("PostgreSQL is not installed")
+    return found
+
+
+def _user() -> str | None:
+    """Whom to run as: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    pytest.skip("PostgreSQL does not run as root, and there is no other user")
+
+
+def _as(user: str | None) -> dict[str, Any]:
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": [], "cwd": "/"} if user else {"cwd": "/"}
+
+
+def _hand_over(home: Path, user: str | None) -> None:
+    if user:
+        account = pwd.getpwnam(user)
+        os.chown(home, account.pw_uid, account.pw_gid)
+
+
+def _run(command: Sequence[str], user: str | None) -> None:
+    subprocess.run(command, check=True, capture_output=True, **_as(user))
+
+
+def _options(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("-c", setting)]
+
+
+def _serving(server: "subprocess.Popen[bytes]", home: Path) -> Iterator[str]:
+    plain = f"postgresql://whetstone@/postgres?host={home}"
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while True:
+        try:
+            psycopg.connect(plain).close()
+            break
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+    yield plain.replace("postgresql:", "postgresql+psycopg:")
+
+
+def _end_with_parent() -> None:
+    """Runs in the child before it becomes the server: a killed test leaves nothing behind."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

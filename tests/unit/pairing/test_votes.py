@@ -1,0 +1,128 @@
+from ingest.events import canonical, fingerprint
+from pairing.outcomes import DeadReason, Outcome
+from tests.services.feedback import acceptance, choice, edit, event, generation, held, preference, record, ref, regeneration
+from tests.services.ledger import Ledger
+
+A, B = ref("g", 0), ref("g", 1)
+
+
+def test_the_majority_decides_and_a_flip_makes_another_pair(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), choice("c1", A, A, B, user="ann"))
+    before = ledger.pair()
+    ledger.add(choice("c2", B, A, B, user="bob"))
+    assert ledger.pairs() == []
+    ledger.add(choice("c3", B, A, B, user="cid"))
+    after = ledger.pair()
+    assert ledger.pairs() == [("beta", "alpha")]
+    assert after.id != before.id
+    assert (after.votes_for, after.votes_against) == (2, 1)
+    assert [ledger.outcome(id_) for id_ in ("c1", "c2", "c3")] == [Outcome.OUTVOTED, Outcome.PAIRED, Outcome.PAIRED]
+
+
+def test_a_person_has_one_vote_on_two_replies_however_often_they_meet(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), generation("h", "alpha", "beta"))
+    ledger.add(choice("c1", A, A, B, at=1), choice("c2", ref("h", 1), ref("h", 0), ref("h", 1), at=2))
+    assert ledger.pairs() == [("beta", "alpha")]
+    assert ledger.outcome("c1") == Outcome.SUPERSEDED
+    assert ledger.pair().votes_for == 1
+
+
+def test_one_event_is_one_vote_though_it_says_the_same_twice(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), generation("h", "alpha"), regeneration("r", "h", "g"), choice("c", B, A, B))
+    pair = ledger.pair()
+    assert (pair.source, pair.votes_for) == ("choice", 1)
+
+
+def test_a_pair_is_named_after_the_source_that_errs_least(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), choice("c", B, A, B), edit("e", "g", "beta", user="bob"))
+    assert (ledger.pair().source, ledger.pair().votes_for) == ("edit", 2)
+
+
+def test_a_preference_is_a_pair_as_it_is(ledger: Ledger) -> None:
+    ledger.add(preference("p", "good", "bad", tools=[{"type": "function"}]))
+    pair = ledger.pair()
+    assert (pair.source, pair.prompt, pair.tools) == ("preference", '"Describe the sea."', '[{"type":"function"}]')
+
+
+def test_a_preference_for_the_same_text_has_its_reason(ledger: Ledger) -> None:
+    assert ledger.add(preference("p", "same", "same")).outcome("p") == Outcome.SAME_TEXT
+
+
+def test_preferences_without_a_user_are_one_vote_each(ledger: Ledger) -> None:
+    ledger.add(preference("p1", "good", "bad", user=None), preference("p2", "good", "bad", user=None))
+    assert ledger.pair().votes_for == 2
+
+
+def test_feedback_sent_twice_makes_one_pair(ledger: Ledger) -> None:
+    sent = [generation("g", "alpha", "beta"), choice("c", A, A, B)]
+    ledger.add(*sent, *sent).add(*sent)
+    assert (ledger.pairs(), ledger.pair().votes_for, ledger.dead()) == ([("alpha", "beta")], 1, [])
+
+
+def test_feedback_that_arrives_before_its_generation_still_becomes_a_pair(ledger: Ledger) -> None:
+    ledger.add(choice("c", A, A, B))
+    assert (ledger.pairs(), ledger.outcome("c")) == ([], Outcome.WAITING_FOR_GENERATION)
+    assert ledger.add(generation("g", "alpha", "beta")).pairs() == [("alpha", "beta")]
+    assert ledger.outcome("c") == Outcome.PAIRED
+
+
+def test_of_two_bodies_under_one_id_the_smaller_hash_counts_in_either_order(ledger: Ledger) -> None:
+    bodies = [choice("c", A, A, B), choice("c", B, A, B)]
+    small, large = sorted(bodies, key=lambda one: fingerprint(canonical(one)))
+    ledger.add(generation("g", "alpha", "beta"), large)
+    ledger.add(small)
+    expected = [("alpha", "beta")] if small is bodies[0] else [("beta", "alpha")]
+    assert ledger.pairs() == expected
+    assert ledger.add(large).pairs() == expected
+    [letter] = ledger.dead()
+    assert (letter.reason, letter.value) == (DeadReason.CONFLICTING_BODY, canonical(large))
+
+
+def test_a_body_that_is_replaced_leaves_nothing_behind(ledger: Ledger) -> None:
+    bodies = [choice("c", A, A, B), preference("c", "good", "bad"), edit("c", "h", "saved")]
+    ledger.add(generation("g", "alpha", "beta"), generation("h", "draft"))
+    ledger.add(*sorted(bodies, key=lambda one: fingerprint(canonical(one)), reverse=True)[:1])
+    ledger.add(*bodies)
+    assert len(ledger.pairs()) == 1
+    assert len(ledger.dead()) == 2
+
+
+def test_what_the_gateway_recorded_outranks_what_a_feedback_carries(ledger: Ledger) -> None:
+    ledger.add(choice("c", A, A, B, generation=held("g", "claimed", "other")))
+    assert ledger.pairs() == [("claimed", "other")]
+    assert ledger.add(generation("g", "alpha", "beta")).pairs() == [("alpha", "beta")]
+
+
+def test_of_two_carried_generations_the_smaller_hash_counts_in_either_order(ledger: Ledger) -> None:
+    ledger.add(acceptance("a", "g", generation=held("g", "one", "two")), choice("c", A, A, B))
+    first = ledger.pairs()
+    ledger.add(acceptance("b", "g", generation=held("g", "uno", "dos")))
+    carried = [held("g", "one", "two"), held("g", "uno", "dos")]
+    hashes = {fingerprint(canonical(one)): tuple(c["reply"] for c in one["candidates"]) for one in carried}
+    assert first == [("one", "two")]
+    assert ledger.pairs() == [hashes[min(hashes)]]
+
+
+def test_an_erased_users_feedback_counts_as_nothing_whenever_it_comes(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta", user=None), choice("c1", A, A, B, user="ann"))
+    ledger.add(event("erasure", "x", user="ann"))
+    assert (ledger.pairs(), ledger.outcome("c1")) == ([], Outcome.ERASED)
+    ledger.add(choice("c2", B, A, B, user="ann", at=5), generation("h", "gamma", user="ann"))
+    assert (ledger.pairs(), ledger.outcome("c2"), ledger.outcome("h")) == ([], Outcome.ERASED, Outcome.ERASED)
+    assert ledger.add(choice("c3", B, A, B, user="bob")).pairs() == [("beta", "alpha")]
+
+
+def test_an_erased_users_preferences_go_too(ledger: Ledger) -> None:
+    assert ledger.add(preference("p", "good", "bad"), event("erasure", "x", user="ann")).pairs() == []
+
+
+def test_scores_and_ratings_are_kept_with_their_reason(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha"), event("rating", "r", reply=A, thumb="up"))
+    ledger.add(event("score", "s", by="criterion", reply=A, criterion="limit", value=1.0))
+    assert ledger.outcome("r") == ledger.outcome("s") == Outcome.NOT_PAIRED_YET
+
+
+def test_a_record_of_an_event_keeps_text_code_point_by_code_point(ledger: Ledger) -> None:
+    odd = "e\u0301\u0000\u2028 \U0001f642"
+    ledger.add_records([record(preference("p", odd, "plain"))])
+    assert ledger.pairs() == [(odd, "plain")]
