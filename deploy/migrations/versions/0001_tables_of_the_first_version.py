@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("event_id", sa.String(), nullable=False),
         sa.Column("rank", sa.String(), nullable=False),
         sa.Column("prompt_hash", sa.String(), nullable=False),
+        sa.Column("evaluation", sa.Boolean(), nullable=False),
         sa.Column("user", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("task", "generation_id", "event_id"),
     )
