@@ -24,7 +24,7 @@ APPEND_SECONDS = Histogram(
 IN_FLIGHT = Gauge("whetstone_ingest_in_flight_events", "Events not yet durable.", multiprocess_mode="livesum")
 
 _SHARED_DIR = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
-_CHATTY = ("httpx", "kafka")  # libraries that log every request, or every lost connection, at INFO
+_CHATTY = ("apscheduler", "httpx", "kafka")  # log every look, every request, or every lost connection, at INFO
 
 
 class JsonLines(logging.Formatter):
