@@ -1,5 +1,6 @@
 """Events for tests, as short as a test wants to read them. Times are seconds after a fixed moment."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -57,3 +58,31 @@ def preference(event_id: str, chosen: Any, rejected: Any, prompt: Any = PROMPT, 
 def record(one: Event) -> NewRecord:
     """As ingest appends it."""
     return NewRecord(record_key(one).encode(), canonical(one))
+
+
+def crowd(visits: int, seed: int = 0) -> list[Event]:
+    """Events of people who choose, regenerate and edit, in any order and some of them twice. They meet on few texts."""
+    chance = random.Random(seed)
+    events = [one for number in range(visits) for one in _visit(number, chance)]
+    events += chance.sample(events, len(events) // 10)
+    chance.shuffle(events)
+    return events
+
+
+def _visit(number: int, chance: random.Random) -> list[Event]:
+    who = {"user": f"user-{chance.randrange(50)}", "at": chance.randrange(1_000)}
+    prompt = f"Describe {chance.choice(('the sea', 'a hill', 'rain'))} in {chance.randrange(5)} words."
+    texts = chance.sample(["alpha", "beta", "gamma", "delta", "epsilon"], 4)
+    match number % 3:
+        case 0:
+            shown = [ref(f"g{number}", candidate) for candidate in range(4)]
+            asked = generation(f"g{number}", *texts, prompt=prompt, **who)
+            return [asked, choice(f"c{number}", chance.choice([*shown, "none"]), *shown, **who)]
+        case 1:
+            ids = [f"g{number}-{turn}" for turn in range(4)]
+            asked_again = [generation(id_, text, prompt=prompt, **who) for id_, text in zip(ids, texts, strict=True)]
+            links = [regeneration(f"r{number}-{turn}", ids[turn], ids[turn + 1], **who) for turn in range(3)]
+            return [*asked_again, *links, acceptance(f"a{number}", ids[-1], **who)]
+        case _:
+            drafted = generation(f"g{number}", texts[0], prompt=prompt, **who)
+            return [drafted, edit(f"e{number}", f"g{number}", texts[1], **who)]

@@ -39,7 +39,7 @@ def postgres() -> Iterator[str]:
         server = subprocess.Popen(
             [str(programs / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", *_options(_FAST)],
             stdout=subprocess.DEVNULL,
-            stderr=(home / "log").open("wb"),
+            stderr=subprocess.DEVNULL,
             preexec_fn=_end_with_parent,
             **_as(user),
         )
@@ -55,12 +55,24 @@ def postgres() -> Iterator[str]:
 @contextlib.contextmanager
 def empty_database(url: str, name: str) -> Iterator[str]:
     """Another empty database on the same server."""
-    server = url.replace("postgresql+psycopg", "postgresql")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]  # a test's own constant
+    administer(url, 'CREATE DATABASE "{}"', name)
     yield url.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[call-overload]  # as above
+    administer(url, 'DROP DATABASE "{}" WITH (FORCE)', name)
+
+
+@contextlib.contextmanager
+def database_away(url: str, name: str) -> Iterator[None]:
+    """A database of the server at `url` that ends its connections and takes no new ones."""
+    administer(url, 'ALTER DATABASE "{}" ALLOW_CONNECTIONS false', name)
+    administer(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name)
+    yield
+    administer(url, 'ALTER DATABASE "{}" ALLOW_CONNECTIONS true', name)
+
+
+def administer(url: str, statement: str, name: str) -> None:
+    """Run a statement about a database, on the server's own."""
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
+        connection.execute(statement.format(name).encode())
 
 
 def _programs() -> Path:

@@ -25,29 +25,33 @@ from tests.services.feedback import (
 from tests.services.ledger import everything, ledger, settings_for
 
 # Few names and texts, so that events meet: in generations, chains, votes and ids.
-GENERATIONS = ("g1", "g2", "g3", "g4")
-PROMPTS = st.sampled_from(["Describe the sea.", "Describe the sea.", "Describe the sea.", "Another one."])
-TEXTS = st.sampled_from(["alpha", "beta", "gamma"])
-IDS = st.sampled_from(GENERATIONS)
+WORLD = (
+    *(generation(f"g{n}", "alpha", text) for n, text in enumerate(("beta", "gamma", "beta", "delta"))),
+    generation("judged", "alpha", "beta", purpose="evaluation"),
+    generation("other", "alpha", "beta", prompt="Another one."),
+)
+IDS = st.sampled_from(["g0", "g1", "g2", "g3"] * 3 + ["judged", "other", "lost"])
+TEXTS = st.sampled_from(["alpha", "beta", "gamma", "delta"])
+PROMPTS = st.sampled_from(["Describe the sea."] * 3 + ["Another one."])
 REFS = st.builds(ref, IDS, st.integers(0, 1))
-EVENT_IDS = st.integers(0, 30).map("e{}".format)
+EVENT_IDS = st.integers(0, 25).map("e{}".format)
+KINDS = "RRRRRRAAAACCCCCCEEEPPGX"
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     fields: dict[str, Any] = {
         "at": draw(st.integers(0, 5)),
-        "user": draw(st.sampled_from(["ann", "bob", None])),
-        "revision": draw(st.sampled_from([None, None, 1, 2])),
-        "by": draw(st.sampled_from(["user", "user", "expert"])),
+        "user": draw(st.sampled_from(["ann", "bob", "cid", "dan", None])),
+        "revision": draw(st.sampled_from([None, None, 1])),
+        "by": draw(st.sampled_from(["user", "user", "user", "expert"])),
     }
-    id_, kind = draw(EVENT_IDS), draw(st.sampled_from("GGGCCRRRAAEEPX"))
+    id_, kind = draw(EVENT_IDS), draw(st.sampled_from(KINDS))
     texts = draw(st.lists(TEXTS, min_size=1, max_size=2))
     carried = {} if draw(st.integers(0, 5)) else {"generation": held(draw(IDS), *texts, prompt=draw(PROMPTS))}
     match kind:
         case "G":
-            purpose = draw(st.sampled_from(["traffic"] * 7 + ["evaluation"]))
-            return generation(draw(IDS), *texts, event_id=id_, prompt=draw(PROMPTS), purpose=purpose, **fields)
+            return generation(draw(IDS), *texts, event_id=id_, prompt=draw(PROMPTS), **fields)
         case "C":
             shown = draw(st.lists(REFS, min_size=2, max_size=3, unique_by=str))
             return choice(id_, draw(st.sampled_from([*shown, "tie", "none"])), *shown, **fields | carried)
@@ -60,11 +64,14 @@ def events(draw: st.DrawFn) -> Event:
         case "P":
             return preference(id_, draw(TEXTS), draw(TEXTS), **fields)
         case _:
-            return event("erasure", id_, **fields | {"user": "bob"})
+            return event("erasure", id_, **fields | {"user": draw(st.sampled_from(["ann", "bob"]))})
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.data(), st.lists(events(), min_size=1, max_size=25), st.sampled_from(["first", "each"]))
+SENT = st.builds(lambda drawn: [*WORLD, *drawn], st.lists(events(), min_size=15, max_size=40))
+
+
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data(), SENT, st.sampled_from(["first", "each"]))
 def test_any_order_repetition_and_batches_give_what_one_go_gives(data: st.DataObject, sent: Sequence[Event], which: Any) -> None:
     rules = TaskPairingSettings(regeneration=which)
     with ledger(settings=settings_for(rules)) as at_once, ledger(settings=settings_for(rules)) as piecemeal:
@@ -77,8 +84,8 @@ def test_any_order_repetition_and_batches_give_what_one_go_gives(data: st.DataOb
         assert everything(piecemeal.database) == everything(at_once.database)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(events(), min_size=1, max_size=20), st.integers(1, 3))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(SENT, st.integers(1, 3))
 def test_two_workers_give_what_one_gives(sent: Sequence[Event], batch: int) -> None:
     with ledger() as one, ledger(settings=settings_for(batch_events=batch)) as two:
         one.add(*sent)
