@@ -217,7 +217,7 @@ class GateSettings(Section):
         0.02, ge=0, le=1, description="Some criterion's share of passed replies must rise by this, beyond chance."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Certainty with which better must be better than chance.")
-    min_length_ratio: float = Field(0.4, ge=0, le=1, description="Least mean words of replies, against the live adapter's.")
+    min_length_ratio: float = Field(0.4, ge=0, le=1, description="Least mean words of replies within their limits, against live.")
     max_empty_rise: float = Field(0.03, ge=0, le=1, description="Most that the share of empty replies may rise.")
     max_margin: float = Field(30, gt=0, description="Refuse when the mean margin per pair runs past this, in nats.")
 

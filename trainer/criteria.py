@@ -35,6 +35,12 @@ def checks(criteria: Sequence[CriterionSettings]) -> dict[str, Check]:
     return {criterion.name: partial(_passes, _check(criterion)) for criterion in criteria}
 
 
+def allowed_words(criteria: Sequence[CriterionSettings], reply: FreshReply) -> int:
+    """Words of the reply, without those beyond its word limit: a reply that keeps to it has not lost anything."""
+    limits = [_limit(_stating(one), one.max_words, reply) for one in criteria if one.type == "word_limit"]
+    return min([words_in(reply.text), *(limit for limit in limits if limit is not None)])
+
+
 def words_in(text: str) -> int:
     """Words as a person counts them: what white space parts."""
     return len(text.split())
@@ -58,14 +64,14 @@ def _check(criterion: CriterionSettings) -> Check:
 
 def _within_limit(stating: re.Pattern[str] | None, most: int | None, reply: FreshReply) -> bool:
     """A reply that was cut off counts as over: nobody knows how long it would have become."""
-    limit = _stated(stating, reply.prompt) or most
+    limit = _limit(stating, most, reply)
     return limit is None or (not reply.cut_off and words_in(reply.text) <= limit)
 
 
-def _stated(stating: re.Pattern[str] | None, prompt: str) -> int | None:
-    """The limit that the prompt states last."""
-    found = stating.findall(prompt) if stating else []
-    return int(found[-1]) if found and found[-1].isdecimal() else None
+def _limit(stating: re.Pattern[str] | None, most: int | None, reply: FreshReply) -> int | None:
+    """The limit that the prompt states last, or else the fixed one."""
+    found = stating.findall(reply.prompt) if stating else []
+    return int(found[-1]) if found and found[-1].isdecimal() else most
 
 
 def _matches(pattern: re.Pattern[str], reply: FreshReply) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ingest.settings import CriterionSettings, GateSettings
 from trainer.chance import chance_of_no_gain, least_values
-from trainer.criteria import Check, FreshReply, words_in
+from trainer.criteria import Check, FreshReply, allowed_words
 
 _T = TypeVar("_T")
 Replies = Sequence[Sequence[FreshReply]]
@@ -47,6 +47,7 @@ class Figures:
     replies: int
     criteria: dict[str, CriterionFigures]
     mean_words: dict[str, float]
+    """Words beyond a word limit are not counted."""
     empty: dict[str, float]
     holdout_prompts: int
     holdout_pairs: int
@@ -73,7 +74,7 @@ class Verdict:
 
 def judge(evidence: Evidence, checks: Mapping[str, Check], criteria: Sequence[CriterionSettings], rule: GateSettings) -> Verdict:
     """Weigh the evidence. Not enough of it is a reason to refuse."""
-    figures = _figures(evidence, checks)
+    figures = _figures(evidence, checks, criteria)
     against = [*_not_numbers(evidence), *_too_little(figures, rule), *_worse(figures, criteria, rule)]
     better = _better(figures, rule)
     if against or not better:
@@ -106,7 +107,7 @@ def _worse(figures: Figures, criteria: Sequence[CriterionSettings], rule: GateSe
         reasons.append(f"Empty replies rose by {rise:.1%}, more than max_empty_rise {rule.max_empty_rise:.1%}.")
     if figures.mean_words["candidate"] < rule.min_length_ratio * figures.mean_words["live"]:
         words = f"from {figures.mean_words['live']:.1f} to {figures.mean_words['candidate']:.1f} words"
-        reasons.append(f"Replies fell {words}, below min_length_ratio {rule.min_length_ratio}.")
+        reasons.append(f"Replies fell {words} (within limits), below min_length_ratio {rule.min_length_ratio}.")
     for where, margin in (("held-out", figures.mean_margin_gain), ("training", figures.training_margin)):
         if margin is not None and abs(margin) > rule.max_margin:
             reasons.append(f"The mean margin of {where} pairs ran to {margin:.1f} nats, past max_margin {rule.max_margin:g}.")
@@ -148,7 +149,7 @@ def _preferred(figures: Figures) -> str:
     return f"{figures.preferred:.1%} of held-out pairs are more right than before (chance {figures.preferred_chance:.2g})"
 
 
-def _figures(evidence: Evidence, checks: Mapping[str, Check]) -> Figures:
+def _figures(evidence: Evidence, checks: Mapping[str, Check], criteria: Sequence[CriterionSettings]) -> Figures:
     sides = {"candidate": _flat(evidence.candidate), "live": _flat(evidence.live)}
     gains = [[gain for gain in prompt if math.isfinite(gain)] for prompt in evidence.margin_gains]
     by_prompt = [fmean(map(_sign, prompt)) for prompt in gains if prompt]
@@ -156,7 +157,7 @@ def _figures(evidence: Evidence, checks: Mapping[str, Check]) -> Figures:
         prompts=len(evidence.candidate),
         replies=len(sides["candidate"]),
         criteria={name: _criterion(evidence, check) for name, check in checks.items() if evidence.candidate},
-        mean_words={side: _mean(words_in(reply.text) for reply in replies) for side, replies in sides.items()},
+        mean_words={side: _mean(allowed_words(criteria, reply) for reply in replies) for side, replies in sides.items()},
         empty={side: _mean(reply.is_empty for reply in replies) for side, replies in sides.items()},
         holdout_prompts=len(by_prompt),
         holdout_pairs=len(_flat(gains)),

@@ -76,7 +76,7 @@ def verify(home: Path) -> Seal:
         odd = ", ".join(sorted(present ^ set(sealed.files)))
         raise NotSealed(f"{home} is not what its manifest says: {odd}. Restore or retrain it.")
     for name, file in sealed.files.items():
-        if _described(home / name) != file:
+        if not (home / name).is_file() or _described(home / name) != file:
             raise NotSealed(f"{home}/{name} is not what the manifest says. Restore or retrain the adapter.")
     if sealed.name != home.name or json.loads((home / CONFIG).read_text()).get("peft_type") != "LORA":
         raise NotSealed(f"{home} is not the LoRA adapter that its manifest names.")
