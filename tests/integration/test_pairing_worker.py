@@ -25,6 +25,7 @@ from pairing.tables import DeadLetter, Mark, Offset
 from pairing.worker import Worker
 from tests.services.feedback import TASK, choice, crowd, generation, record, ref
 from tests.services.ledger import everything, ledger, settings_for
+from tests.services.log_places import KafkaPlace, broker, place
 from tests.services.postgres import database_away, empty_database, postgres
 from tests.standins.log import MemoryLog
 
@@ -71,7 +72,7 @@ def log(tmp_path: Path) -> Iterator[EmbeddedLog]:
 
 
 @contextlib.contextmanager
-def worker(directory: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(directory: Path, url: str, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
     (directory / "whetstone.toml").write_text(SETTINGS)
     environment = {
         "WHETSTONE_CONFIG": str(directory / "whetstone.toml"),
@@ -79,7 +80,7 @@ def worker(directory: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
         "WHETSTONE_DATABASE_URL": url,
     }
     command = [sys.executable, "-c", "from pairing.cli import pairing; pairing()", "work"]
-    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, env=os.environ | environment | more, stderr=subprocess.PIPE)
     try:
         yield process
     finally:
@@ -202,3 +203,23 @@ def test_the_worker_waits_for_a_database_that_is_away_and_goes_on(server: str, t
             wait_until_done(database, log)
         assert len(everything(database)["pairs"]) == 1
         database.engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["noida", "apache"])
+def test_a_worker_killed_over_kafka_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
+    url, sent = f"sqlite:///{tmp_path}/whetstone.db", crowd(300)
+    with broker(kind, tmp_path / "kafka") as running, contextlib.closing(Database(url)) as database:
+        SQLModel.metadata.create_all(database.engine)
+        here = place(running, tmp_path)
+        assert isinstance(here, KafkaPlace)
+        kafka = {f"WHETSTONE_KAFKA_{name.upper()}": getattr(here.settings, name) for name in ("bootstrap", "topic", "group")}
+        with contextlib.closing(here.open()) as log:
+            append(log, sent[::2])
+            with worker(tmp_path, url, WHETSTONE_LOG="kafka", **kafka):
+                while not position(database):
+                    time.sleep(0.01)
+            append(log, sent[1::2])
+            with worker(tmp_path, url, WHETSTONE_LOG="kafka", **kafka):
+                wait_until_done(database, log)
+        with ledger() as at_once:
+            assert everything(database) == everything(at_once.add(*sent).database)
