@@ -1,6 +1,7 @@
 """The scheduler process: looks at regular times whether a round is due, and keeps one child at work."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from trainer.trigger import Due, due
 logger = logging.getLogger(__name__)
 
 _STOP_CHILD_S = 3
+_ENVIRONMENT = {"TQDM_DISABLE": "1"}
+"""Progress bars of libraries have no place among lines of JSON."""
 _PAUSE_S = 5
 """After an attempt that failed; longer with each one."""
 
@@ -103,21 +106,25 @@ class Rounds:
         if round_.attempts >= self._settings.trainer.max_attempts:
             why = f"Started {round_.attempts} times without a verdict: see the trainer's log."
             return give_up(self._database, round_.id, why)
-        if round_.state == "planned":
-            self._publish(round_)
+        if round_.state == "planned" and not self._published(round_):
+            why = "Every pair was withdrawn, or its prompt nearly repeats a held-out one: there is nothing to train on."
+            return give_up(self._database, round_.id, why)
         self._start(round_.id)
 
-    def _publish(self, round_: Round) -> None:
-        """Freezing may take a while; nobody waits for it, since only the scheduler changes what it depends on."""
+    def _published(self, round_: Round) -> bool:
+        """Freeze what the round is about, which may take a while: no transaction is held open meanwhile."""
         with self._database.read() as session:
             frozen = plan.freeze(session, self._settings, round_)
-        with self._database.begin() as session:
-            plan.publish(session, self._settings, frozen)
+        if frozen.train:
+            with self._database.begin() as session:
+                plan.publish(session, self._settings, frozen)
+        return bool(frozen.train)
 
     def _start(self, round_id: int) -> None:
         self._count(round_id, 1)
         self._round_id = round_id
-        self._child = subprocess.Popen([sys.executable, "-m", "trainer.child", str(round_id)], stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "trainer.child", str(round_id)]
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | _ENVIRONMENT)
         logger.info("round %d starts, attempt %d", round_id, self._attempts(round_id))
 
     def _end_child(self) -> None:

@@ -1,11 +1,15 @@
-"""Rounds for tests: pairs, manifests, and an installation with a database and the real processes of the trainer."""
+"""Rounds for tests: pairs, in a manifest or in the database."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlmodel import Session
+
+from ingest.events import canonical, fingerprint
 from ingest.settings import TaskSettings
+from pairing.tables import Pair, PairEvent, StoredEvent
 from trainer.manifest import FrozenPair, Manifest
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -15,7 +19,7 @@ def pair(number: int, prompt: str | None = None, chosen: str = "Water flows.", r
     """A pair that differs from every other number's."""
     return FrozenPair(
         id=f"{number:064x}",
-        prompt=prompt or f"tell me about rivers and about thing {'abcdefghijklmnopqrstuvwxyz'[number % 26] * (1 + number // 26)}",
+        prompt=prompt or f"tell me about rivers and about thing {chr(97 + number % 26) * (1 + number // 26)}",
         chosen=chosen,
         rejected=rejected or "Rivers are streams of water that flow to the sea" + " far" * (number % 7),
         source="choice",
@@ -45,3 +49,45 @@ def manifest(
         near_holdout=0,
         last_event_at=NOW,
     )
+
+
+def add_pairs(
+    session: Session, task: str, numbers: Iterable[int], split: str = "train", made_at: datetime = NOW, prompt: str | None = None
+) -> list[str]:
+    """Pairs as pairing leaves them, each with one event behind it, an hour apart; returns their ids."""
+    ids = []
+    for number in numbers:
+        frozen = pair(number, prompt)
+        happened, body = NOW + timedelta(hours=number), canonical({"event": number}).decode()
+        session.add(
+            Pair(
+                id=frozen.id,
+                task=task,
+                prompt_hash=fingerprint(canonical(frozen.prompt)),
+                prompt=canonical(frozen.prompt).decode(),
+                chosen=canonical(frozen.chosen).decode(),
+                rejected=canonical(frozen.rejected).decode(),
+                source=frozen.source,
+                split=split,
+                votes_for=1,
+                votes_against=0,
+                created_at=made_at + timedelta(seconds=number),
+            )
+        )
+        session.flush()
+        event = f"event-{number}"
+        session.add(PairEvent(pair_id=frozen.id, task=task, event_id=event))
+        session.add(
+            StoredEvent(
+                task=task,
+                event_id=event,
+                type="choice",
+                occurred_at=happened,
+                received_at=happened,
+                body=body,
+                body_hash=fingerprint(body.encode()),
+                outcome="paired",
+            )
+        )
+        ids.append(frozen.id)
+    return ids
