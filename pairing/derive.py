@@ -36,7 +36,8 @@ def derive_marked(database: Database, settings: Settings, now: datetime) -> bool
             by_task[mark.task].append(mark)
         for task in sorted(by_task.keys() & settings.tasks.keys()):  # others wait until the settings have them
             _derive(session, task, by_task[task], settings.tasks[task].pairing, now, alone=database.is_sqlite)
-        session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
+        if marks:
+            session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
     return len(marks) == _MOST_MARKS
 
 

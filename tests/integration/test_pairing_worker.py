@@ -135,7 +135,7 @@ def position(database: Database) -> int:
 
 
 def test_workers_that_each_hold_half_of_a_chain_make_the_pairs_of_one(url: str, database: Database) -> None:
-    sent, memory, settings = crowd(600, seed=3), MemoryLog(), settings_for(batch_events=20)
+    sent, memory, settings = crowd(300, seed=3), MemoryLog(), settings_for(batch_events=20)
     append(memory, sent)
     with ExitStack() as stack:
         workers = [Worker(settings, database, memory, name) for name in ("one", "two", "three")]
