@@ -12,7 +12,7 @@ from ingest.settings import GateSettings, Settings
 from trainer.chat import asked, request_messages, said
 from trainer.criteria import FreshReply
 from trainer.errors import CannotTrain, NotServed
-from trainer.manifest import FrozenPair
+from trainer.manifest import FrozenPrompt
 
 _PATIENCE_S = 900
 """Without an answer. Gateway or vLLM may be starting again: the model alone takes a minute."""
@@ -41,7 +41,7 @@ class Gateway:
         asyncio.run(self._wait_until_served(models))
 
     def replies(
-        self, model: str, asking: Sequence[FrozenPair], rule: GateSettings, on_prompt: Callable[[], None]
+        self, model: str, asking: Sequence[FrozenPrompt], rule: GateSettings, on_prompt: Callable[[], None]
     ) -> list[list[FreshReply]]:
         """`replies_per_prompt` fresh replies to the prompt of each pair, in order; none where it cannot be asked (too long).
 
@@ -62,20 +62,20 @@ class Gateway:
                 await _pause(deadline, f"{', '.join(sorted(missing))} is not served")
 
     async def _replies(
-        self, model: str, asking: Sequence[FrozenPair], rule: GateSettings, on_prompt: Callable[[], None]
+        self, model: str, asking: Sequence[FrozenPrompt], rule: GateSettings, on_prompt: Callable[[], None]
     ) -> list[list[FreshReply]]:
         free = asyncio.Semaphore(max(1, self._settings.trainer.evaluation_concurrency // rule.replies_per_prompt))
 
-        async def one(client: httpx.AsyncClient, pair: FrozenPair) -> list[FreshReply]:
+        async def one(client: httpx.AsyncClient, prompt: FrozenPrompt) -> list[FreshReply]:
             async with free:
-                answer = await _sent(client, "POST", "/v1/chat/completions", json=_request(model, pair, rule))
+                answer = await _sent(client, "POST", "/v1/chat/completions", json=_request(model, prompt, rule))
             on_prompt()
             if answer.status_code in _PROMPT_IS_WRONG:
                 return []
-            return [_fresh(asked(pair.prompt), choice) for choice in answer.json()["choices"]]
+            return [_fresh(asked(prompt.prompt), choice) for choice in answer.json()["choices"]]
 
         async with self._client() as client:
-            return await asyncio.gather(*(one(client, pair) for pair in asking))
+            return await asyncio.gather(*(one(client, prompt) for prompt in asking))
 
     def _client(self) -> httpx.AsyncClient:
         timeout = self._settings.gateway.request_timeout_s
@@ -107,17 +107,17 @@ async def _pause(deadline: float, why: str) -> None:
     await asyncio.sleep(_PAUSE_S)
 
 
-def _request(model: str, pair: FrozenPair, rule: GateSettings) -> dict[str, Any]:
+def _request(model: str, prompt: FrozenPrompt, rule: GateSettings) -> dict[str, Any]:
     # n > 1 with temperature 0 is refused by vLLM, and would say the same n times.
     count = rule.replies_per_prompt if rule.temperature > 0 else 1
     request = {
         "model": model,
-        "messages": request_messages(pair.prompt),
+        "messages": request_messages(prompt.prompt),
         "n": count,
         "temperature": rule.temperature,
         "max_tokens": rule.max_tokens,
     }
-    return request | ({"tools": list(pair.tools)} if pair.tools else {})
+    return request | ({"tools": list(prompt.tools)} if prompt.tools else {})
 
 
 def _fresh(prompt: str, choice: dict[str, Any]) -> FreshReply:

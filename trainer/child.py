@@ -22,7 +22,7 @@ from trainer.criteria import FreshReply, checks
 from trainer.errors import CannotTrain, NotSealed, TrainerError
 from trainer.files import write_atomically
 from trainer.gate import Evidence, Verdict, judge
-from trainer.manifest import FrozenPair, Manifest
+from trainer.manifest import FrozenPrompt, Manifest
 from trainer.plan import UNFINISHED, live_adapter, path_of
 from trainer.progress import Progress
 from trainer.seal import seal, verify
@@ -73,7 +73,7 @@ class RoundRun:
     def evaluate(self, live: str) -> Evidence:
         """What candidate and live do on held-out pairs and prompts."""
         gains = self._margin_gains(live)
-        asking = list({prompt_key(pair): pair for pair in self._plan.holdout}.values())
+        asking = self._plan.prompts
         gateway, task = Gateway(self._settings), self._plan.task
         gateway.wait_until_served([f"{task}@{name}" for name in (self._plan.name, live)])
         candidate, before = (self._replies(gateway, name, asking) for name in (self._plan.name, live))
@@ -177,7 +177,7 @@ class RoundRun:
                 gains.setdefault(prompt_key(pair), []).append(after - was)
         return list(gains.values())
 
-    def _replies(self, gateway: Gateway, name: str, asking: Sequence[FrozenPair]) -> list[list[FreshReply]]:
+    def _replies(self, gateway: Gateway, name: str, asking: Sequence[FrozenPrompt]) -> list[list[FreshReply]]:
         done = 0
 
         def count() -> None:

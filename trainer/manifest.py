@@ -16,12 +16,17 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FrozenPair(Frozen):
+class FrozenPrompt(Frozen):
+    """A prompt as it was asked."""
+
+    prompt: Prompt
+    tools: tuple[dict[str, object], ...] | None = None
+
+
+class FrozenPair(FrozenPrompt):
     """A pair's content as it was when the round was planned."""
 
     id: str
-    prompt: Prompt
-    tools: tuple[dict[str, object], ...] | None = None
     chosen: Reply
     rejected: Reply
     source: str
@@ -44,6 +49,8 @@ class Manifest(Frozen):
     settings: TaskSettings
     train: tuple[FrozenPair, ...]
     holdout: tuple[FrozenPair, ...]
+    prompts: tuple[FrozenPrompt, ...]
+    """Held-out prompts that candidate and live answer afresh."""
     near_holdout: int
     """Training pairs left out because their prompt nearly repeats a held-out one."""
     last_event_at: AwareDatetime

@@ -12,10 +12,10 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from ingest.events import Prompt
 from ingest.settings import Settings
-from pairing.tables import Pair, PairEvent, StoredEvent
+from pairing.tables import AskedPrompt, GenerationVersion, Pair, PairEvent, StoredEvent
 from trainer import manifest as manifests
-from trainer.manifest import FrozenPair, Manifest
-from trainer.select import apart_from, for_judging, select_pairs
+from trainer.manifest import FrozenPair, FrozenPrompt, Manifest
+from trainer.select import apart_from, for_judging, select_pairs, to_answer
 from trainer.tables import BASE, Adapter, Release, Round, RoundPair
 from trainer.trigger import TaskState
 
@@ -73,6 +73,7 @@ def freeze(session: Session, settings: Settings, round_: Round) -> Manifest:
     new_apart, earlier_apart = apart_from(held_out, new), apart_from(held_out, earlier)
     selected = select_pairs(new_apart, earlier_apart, task.training)
     of_holdout = _frozen(session.exec(_pairs(round_.task, "holdout").limit(task.training.max_pairs)).all())
+    judging = for_judging(of_holdout, task.gate.prompts, _MOST_HELD_OUT_PAIRS)
     return Manifest(
         round_id=round_.id,
         name=round_.adapter,
@@ -83,7 +84,8 @@ def freeze(session: Session, settings: Settings, round_: Round) -> Manifest:
         live=round_.live,
         settings=task,
         train=tuple(selected),
-        holdout=tuple(for_judging(of_holdout, task.gate.prompts, _MOST_HELD_OUT_PAIRS)),
+        holdout=tuple(judging),
+        prompts=tuple(to_answer(judging, _asked(session, round_.task, task.gate.prompts), task.gate.prompts)),
         near_holdout=len(new) - len(new_apart) + len(earlier) - len(earlier_apart),
         last_event_at=_last_event_at(session, round_.task, [pair.id for pair in selected]) or round_.planned_at,
     )
@@ -113,7 +115,7 @@ def _frozen(pairs: Sequence[Pair], replay: bool = False) -> list[FrozenPair]:
         FrozenPair(
             id=pair.id,
             prompt=json.loads(pair.prompt),
-            tools=json.loads(pair.tools) if pair.tools else None,
+            tools=_tools(pair.tools),
             chosen=json.loads(pair.chosen),
             rejected=json.loads(pair.rejected),
             source=pair.source,
@@ -140,6 +142,20 @@ def _held_out(session: Session, task: str) -> list[Prompt]:
     """Every prompt that a held-out pair was made of."""
     query = select(Pair.prompt).where(Pair.task == task, Pair.split == "holdout").distinct()
     return [_prompt.validate_json(prompt) for prompt in session.exec(query)]
+
+
+def _asked(session: Session, task: str, most: int) -> list[FrozenPrompt]:
+    """Held-out prompts that people asked, whether or not a pair came of them."""
+    traffic = select(GenerationVersion.prompt_hash).where(GenerationVersion.task == task, ~col(GenerationVersion.evaluation))
+    query = select(AskedPrompt).where(
+        AskedPrompt.task == task, AskedPrompt.split == "holdout", col(AskedPrompt.hash).in_(traffic)
+    )
+    rows = session.exec(query.order_by(AskedPrompt.hash).limit(most)).all()
+    return [FrozenPrompt(prompt=_prompt.validate_json(row.prompt), tools=_tools(row.tools)) for row in rows]
+
+
+def _tools(stored: str | None) -> tuple[dict[str, object], ...] | None:
+    return tuple(json.loads(stored)) if stored else None
 
 
 def _failures(session: Session, task: str) -> list[Round]:

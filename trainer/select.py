@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ingest.events import Prompt
 from ingest.settings import TrainingSettings
 from trainer.chat import asked
-from trainer.manifest import FrozenPair
+from trainer.manifest import FrozenPair, FrozenPrompt
 from trainer.repeats import near_repeats
 
 
@@ -29,6 +29,12 @@ def for_judging(held_out: Sequence[FrozenPair], most_prompts: int, most_pairs: i
     return [pair for pair in held_out if prompt_key(pair) in kept][:most_pairs]
 
 
-def prompt_key(pair: FrozenPair) -> str:
-    """Equal for pairs of one prompt with the same tools."""
-    return pair.model_dump_json(include={"prompt", "tools"})
+def to_answer(held_out: Sequence[FrozenPrompt], asked: Sequence[FrozenPrompt], most: int) -> list[FrozenPrompt]:
+    """So many different prompts at most: those of held-out pairs first, then others that people asked."""
+    different = {prompt_key(one): FrozenPrompt(prompt=one.prompt, tools=one.tools) for one in (*held_out, *asked)}
+    return list(different.values())[:most]
+
+
+def prompt_key(prompt: FrozenPrompt) -> str:
+    """Equal for one prompt with the same tools, also where it stands in a pair."""
+    return prompt.model_dump_json(include={"prompt", "tools"})

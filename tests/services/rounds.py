@@ -11,6 +11,7 @@ from ingest.events import canonical, fingerprint
 from ingest.settings import TaskSettings
 from pairing.tables import Pair, PairEvent, StoredEvent
 from trainer.manifest import FrozenPair, Manifest
+from trainer.select import to_answer
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
@@ -46,6 +47,7 @@ def manifest(
         settings=TaskSettings.model_validate(settings),
         train=tuple(pairs),
         holdout=tuple(held_out),
+        prompts=tuple(to_answer(held_out, (), 64)),
         near_holdout=0,
         last_event_at=NOW,
     )

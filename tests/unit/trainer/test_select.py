@@ -6,8 +6,9 @@ from deploy.demo.subjects import TRAFFIC
 from ingest.events import Message, TextPart
 from ingest.settings import TrainingSettings
 from tests.services.rounds import pair
+from trainer.manifest import FrozenPrompt
 from trainer.repeats import near_repeats
-from trainer.select import apart_from, for_judging, prompt_key, select_pairs
+from trainer.select import apart_from, for_judging, prompt_key, select_pairs, to_answer
 
 
 def settings(max_pairs: int = 100, replay_share: float = 0.25) -> TrainingSettings:
@@ -90,3 +91,9 @@ def test_judging_takes_so_many_held_out_prompts_and_pairs_at_most() -> None:
     chosen = for_judging(held_out, most_prompts=3, most_pairs=10)
     assert len({prompt_key(one) for one in chosen}) == 3
     assert len(chosen) == 10
+
+
+def test_held_out_prompts_that_people_asked_are_answered_afresh_whether_or_not_a_pair_came_of_them() -> None:
+    of_pair = pair(1, prompt="One")
+    others = [FrozenPrompt(prompt=text) for text in ("Two", "One", "Three", "Four")]
+    assert [one.prompt for one in to_answer([of_pair], others, most=3)] == ["One", "Two", "Three"]
