@@ -63,6 +63,7 @@ def show(name: str, as_json: AsJson = False) -> None:
 def _rounds(task: str | None) -> list[dict[str, object]]:
     from contextlib import closing
 
+    from sqlalchemy.exc import OperationalError, ProgrammingError
     from sqlmodel import col, select
 
     from ingest.database import Database
@@ -70,8 +71,13 @@ def _rounds(task: str | None) -> list[dict[str, object]]:
     from trainer.tables import Round
 
     query = select(Round).order_by(col(Round.id).desc())
-    with closing(Database(load_settings().database_url)) as database, database.read() as session:
-        found = session.exec(query if task is None else query.where(Round.task == task)).all()
+    try:
+        with closing(Database(load_settings().database_url)) as database, database.read() as session:
+            found = session.exec(query if task is None else query.where(Round.task == task)).all()
+    except (OperationalError, ProgrammingError) as error:
+        said = f"The database cannot be used: {error.orig}. Is it running, and was `whetstone database upgrade` run?"
+        typer.echo(said, err=True)
+        raise typer.Exit(1) from None
     return [round_.model_dump() | {"adapter": round_.adapter, "why": _why(round_.error, round_.verdict)} for round_ in found]
 
 
