@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from tests.services.postgres import postgres
 
 from deploy.migrations import upgrade
 from deploy.migrations.tables import compare_type, metadata
 from ingest.database import Database
+from tests.services.postgres import postgres
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 4
