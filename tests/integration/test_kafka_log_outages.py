@@ -18,8 +18,6 @@ from ingest.settings import KafkaSettings
 from tests.services.kafka import Broker, apache_kafka, free_port, noida
 from tests.services.log_places import numbered, place, read_all, values
 
-# kafka-python leaves the sockets of refused connections to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning")
 needs_kafka = pytest.mark.skipif(not os.environ.get("KAFKA_HOME"), reason="KAFKA_HOME names no Apache Kafka")
 
 
