@@ -28,7 +28,7 @@ _LOOK_EVERY_S = 0.5
 _ROUND_DUE_S = 600
 _VERDICT_S = 1800
 _SWAP_S = 120
-_GREETINGS = 5
+_GREETINGS = 3
 """Replies of the new adapter that people get before the story moves on."""
 
 
