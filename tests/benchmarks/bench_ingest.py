@@ -27,7 +27,8 @@ from ingest.examples import EXAMPLES
 from ingest.keys import ApiKey, KeyRing, create_key
 from ingest.log import NewRecord, open_log
 from ingest.settings import load_settings
-from tests.services.kafka import apache_kafka, free_port
+from tests.services.kafka import apache_kafka
+from tests.services.ports import free_port
 
 SECONDS = 1.5
 ROUNDS = 3  # the best counts: other work on the machine only ever slows down

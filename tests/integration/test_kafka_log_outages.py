@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from ingest.log import EventLog, LogUnavailable
 from ingest.log.kafka import KafkaLog
 from ingest.settings import KafkaSettings
-from tests.services.kafka import Broker, apache_kafka, free_port, noida
+from tests.services.kafka import Broker, apache_kafka, noida
 from tests.services.log_places import numbered, place, read_all, values
+from tests.services.ports import free_port
 
 needs_kafka = pytest.mark.skipif(not os.environ.get("KAFKA_HOME"), reason="KAFKA_HOME names no Apache Kafka")
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from tests.services.ports import free_port, free_ports
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: a child between fork and exec must not load libraries
 _births = ThreadPoolExecutor(1)  # the signal comes when the thread that made the child ends: this one lasts
@@ -91,7 +93,7 @@ def apache_kafka(data_dir: Path, more_properties: str = "", listener: str = "PLA
         listener: the security protocol that clients use.
     """
     scripts = Path(os.environ["KAFKA_HOME"]) / "bin"
-    port, controller_port = free_port(), free_port()
+    port, controller_port = free_ports(2)
     data_dir.mkdir(parents=True, exist_ok=True)
     properties = data_dir / "server.properties"
     properties.write_text(_PROPERTIES.format(port=port, controller=controller_port, data=data_dir / "data", listener=listener))
@@ -107,14 +109,6 @@ def apache_kafka(data_dir: Path, more_properties: str = "", listener: str = "PLA
     )
     command = [str(scripts / "kafka-server-start.sh"), str(properties)]
     yield from _running(Broker(f"127.0.0.1:{port}", command, data_dir, environment))
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _running(broker: Broker) -> Iterator[Broker]:
