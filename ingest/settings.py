@@ -168,6 +168,25 @@ class CriterionSettings(Section):
     )
 
 
+class SourceSettings(Section):
+    """What one vote of a source counts, and how far its labels are trusted."""
+
+    weight: int = Field(1, ge=1, le=1_000, description="What one vote counts where votes disagree.")
+    wrong_share: float = Field(0.1, ge=0, lt=0.5, description="Assumed share of wrong labels.")
+
+
+class SourcesSettings(Section):
+    """The sources of pairs."""
+
+    expert: SourceSettings = SourceSettings(weight=5, wrong_share=0.02)
+    edit: SourceSettings = SourceSettings(wrong_share=0.05)
+    preference: SourceSettings = SourceSettings(wrong_share=0.05)
+    choice: SourceSettings = SourceSettings(wrong_share=0.1)
+    criterion: SourceSettings = SourceSettings(wrong_share=0.1)
+    regeneration: SourceSettings = SourceSettings(wrong_share=0.2)
+    rating: SourceSettings = SourceSettings(wrong_share=0.2)
+
+
 class TaskPairingSettings(Section):
     """How a task's feedback becomes pairs."""
 
@@ -175,6 +194,7 @@ class TaskPairingSettings(Section):
         "first", description="The accepted reply is preferred over the first rejected one, or over each."
     )
     min_edit_share: float = Field(0.02, ge=0, le=1, description="An edit that changes a smaller share of the text makes no pair.")
+    sources: SourcesSettings = Field(SourcesSettings(), description="Weight and assumed share of wrong labels, by source.")
 
 
 class TriggerSettings(Section):

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from pairing.outcomes import Outcome
 from pairing.rules.votes import Source, Vote
 
-_SURENESS: tuple[Source, ...] = ("edit", "preference", "choice", "regeneration")
+_SURENESS: tuple[Source, ...] = get_args(Source)
 """A pair is named after the source that errs least among those of its votes."""
 
 

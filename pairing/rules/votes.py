@@ -8,7 +8,8 @@ from typing import Literal
 from ingest.events import AcceptanceEvent, ChoiceEvent, EditEvent, Envelope, ReplyRef
 from pairing.outcomes import Outcome
 
-Source = Literal["choice", "regeneration", "edit", "preference"]
+Source = Literal["expert", "edit", "preference", "choice", "criterion", "regeneration", "rating"]
+"""Who says so, and how: where several do, a pair is named after the first of these."""
 Order = tuple[int, datetime, str]
 WEIGHT = 1
 """Of a vote, from every source."""
