@@ -1,0 +1,146 @@
+"""Whatever the order, the repetitions, the batches, the workers and the moments at which they die: what the plain model says."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from sqlalchemy.exc import OperationalError
+from sqlmodel import SQLModel, func, select
+
+from ingest.database import Database
+from ingest.events import Event
+from ingest.settings import Settings
+from pairing.tables import Mark, Offset
+from pairing.worker import Worker
+from tests.services.feedback import record
+from tests.services.histories import WORLD, events, rules_of_a_task
+from tests.services.ledger import settings_for
+from tests.services.plain import assert_as_the_model_says
+from tests.services.postgres import empty_database, postgres
+from tests.standins.log import MemoryLog
+from tests.standins.shaky import Crash, ShakyDatabase
+
+NAMES = ("one", "two", "three")
+MOST_TURNS = 300
+WORKERS, OTHERS = st.sampled_from(NAMES), st.sampled_from(NAMES)
+MOMENTS = st.none() | st.integers(1, 40)
+
+
+class Place:
+    """Where a worker of this name runs, while it does."""
+
+    def __init__(self, name: str, url: str, log: MemoryLog) -> None:
+        self.name = name
+        self.database = ShakyDatabase(url)
+        self.worker: Worker | None = None
+        self._log = log
+
+    def turn(self, settings: Settings) -> None:
+        """One turn; of a worker that starts, if none runs. What is locked is left for later, as the loop around a worker does."""
+        with contextlib.suppress(OperationalError):
+            self.worker = self.worker or Worker(settings, self.database, self._log, self.name)
+            self.worker.turn()
+
+    def turn_until(self, settings: Settings, moment: int | None, act: Callable[[], None]) -> None:
+        """One turn in the middle of which something is done, and may be the worker's end. Its partitions still wait for it then."""
+        self.database.at(moment, act)
+        try:
+            self.turn(settings)
+        except Crash:
+            self.worker = None
+        finally:
+            self.database.at(None, act)
+
+    def leave(self) -> None:
+        """Its partitions go to the others."""
+        self.worker = None
+        self._log.leave(self.name)
+
+
+class Workers(RuleBasedStateMachine):
+    """Up to three workers, in one thread, over one log in memory and one real database."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.log = MemoryLog()
+        self.places = {name: Place(name, url, self.log) for name in NAMES}
+        self.sent: list[Event] = []
+        self.settings = settings_for()
+
+    @initialize(rules=rules_of_a_task(), batch_events=st.integers(1, 8), whole=st.booleans())
+    def begin(self, rules: Settings, batch_events: int, whole: bool) -> None:
+        self.settings = settings_for(rules, batch_events)
+        if whole:
+            self.append(WORLD)
+
+    @rule(sent=st.lists(events(), min_size=1, max_size=8))
+    def append(self, sent: Sequence[Event]) -> None:
+        self.sent += sent
+        self.log.append([record(one) for one in sent]).result()
+
+    @rule(data=st.data())
+    def append_again(self, data: st.DataObject) -> None:
+        if self.sent:
+            self.append(data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=4)))
+
+    @rule(name=WORKERS)
+    def take_a_turn(self, name: str) -> None:
+        self.places[name].turn(self.settings)
+
+    @rule(name=WORKERS, moment=MOMENTS)
+    def die(self, name: str, moment: int | None) -> None:
+        def crash() -> None:
+            raise Crash
+
+        self.places[name].turn_until(self.settings, moment, crash)
+
+    @rule(name=WORKERS, other=OTHERS, moment=MOMENTS)
+    def be_overtaken(self, name: str, other: str, moment: int | None) -> None:
+        """Another worker joins, and reads what this one has read but not stored."""
+        if other != name:
+            self.places[name].turn_until(self.settings, moment, lambda: self.places[other].turn(self.settings))
+
+    @rule(name=WORKERS)
+    def leave(self, name: str) -> None:
+        self.places[name].leave()
+
+    @rule(rules=rules_of_a_task(), batch_events=st.integers(1, 8))
+    def start_again_with_other_settings(self, rules: Settings, batch_events: int) -> None:
+        for place in self.places.values():
+            place.leave()
+        self.settings = settings_for(rules, batch_events)
+
+    @rule()
+    def read_to_the_end(self) -> None:
+        """Those that died do not come back, and the others get through the log."""
+        for place in self.places.values():
+            if place.worker is None:
+                place.leave()
+        running = [place for place in self.places.values() if place.worker] or [self.places["one"]]
+        for _ in range(MOST_TURNS):
+            for place in running:
+                place.turn(self.settings)
+            if is_done(self.places["one"].database, self.log):
+                break
+        assert is_done(self.places["one"].database, self.log), "the workers did not get through the log"
+        assert_as_the_model_says(self.places["one"].database, self.sent, self.settings)
+
+    def teardown(self) -> None:
+        try:
+            self.read_to_the_end()
+        finally:
+            for place in self.places.values():
+                place.database.close()
+
+
+def is_done(database: Database, log: MemoryLog) -> bool:
+    ends = {partition: end for partition, end in log.end_offsets().items() if end}
+    with database.read() as session:
+        offsets = {row.partition: row.next for row in session.exec(select(Offset)).all()}
+        return offsets == ends and session.exec(select(func.count()).select_from(Mark)).one() == 0

@@ -1,0 +1,248 @@
+"""What the plain model of the rules speaks of: the events of one task, the replies that they name, and votes."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from ingest.events import ChoiceEvent, EditEvent, Event, Generation, GenerationEvent, PreferenceEvent, ReplyRef, canonical
+from ingest.settings import HoldoutSettings, TaskSettings
+
+E = TypeVar("E")
+T = TypeVar("T")
+
+_FINALITY = ("evaluation", "unknown-candidate", "waiting-for-generation")
+"""Of several replies that cannot be compared, which one is the reason."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt with its tools, as JSON: what two replies must share to be compared."""
+
+    prompt: str
+    tools: str | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply that somebody preferred or threw away."""
+
+    asked: Asked
+    text: str
+    held_by: str
+    adapter: str | None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What an event says: to this prompt, rather this reply than that one."""
+
+    event_id: str
+    voter: Hashable
+    order: tuple[Any, ...]
+    source: str
+    chosen: Reply
+    rejected: Reply
+    says: frozenset[str]
+    """The feedback whose outcome it decides."""
+    compared: frozenset[Reply]
+    """Every reply of either text that it rests on."""
+    also: frozenset[str] = frozenset()
+    """Other feedback that it rests on."""
+
+    @property
+    def behind(self) -> frozenset[str]:
+        """The ids of all events behind it."""
+        return (self.says | self.also | {reply.held_by for reply in self.compared}) - {""}
+
+    @property
+    def replies(self) -> tuple[Asked, frozenset[str]]:
+        return self.chosen.asked, frozenset((self.chosen.text, self.rejected.text))
+
+
+class NoReply(Exception):
+    """What is named cannot be compared; the message is the outcome that says why."""
+
+
+@dataclass
+class Story:
+    """The events of one task that count, and what is found out about them."""
+
+    events: Sequence[Event]
+    task: TaskSettings
+    holdout: HoldoutSettings
+    outcomes: dict[str, str]
+    votes: list[Vote] = field(default_factory=list)
+    unpaired: dict[Any, bool] = field(default_factory=dict)
+
+    def of(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def reason(self, events: Iterable[Event], outcome: str) -> None:
+        """Why nothing came of these events. The first reason found stays."""
+        for event in events:
+            self.outcomes.setdefault(event.event_id, outcome)
+
+    @cached_property
+    def generations(self) -> dict[str, tuple[Generation, str]]:
+        """The version that counts, and the event that holds it: the gateway's record before what feedback carries, then the
+        smaller SHA-256, then the smaller event id."""
+        recorded = [(0, sha256(canonical(event)), event.event_id, event) for event in self.of(GenerationEvent)]
+        carrying = [(event.event_id, one) for event in self.events if (one := getattr(event, "generation", None))]
+        carried = [(1, sha256(canonical(one)), event_id, one) for event_id, one in carrying]
+        best_last = sorted([*recorded, *carried], key=lambda one: one[:3], reverse=True)
+        return {version.generation_id: (version, event_id) for *_, event_id, version in best_last}
+
+    @cached_property
+    def choices(self) -> list[ChoiceEvent]:
+        """A later choice of the same person on one of its generations replaces a choice whole."""
+        every = self.of(ChoiceEvent)
+        on = {one.event_id: {ref.generation_id for ref in one.shown} for one in every}
+        return [
+            one
+            for one in every
+            if not any(
+                order(later) > order(one) and person(later) == person(one) and on[later.event_id] & on[one.event_id]
+                for later in every
+            )
+        ]
+
+    def draft(self, edit: EditEvent) -> ReplyRef:
+        """The model's draft of an edit: that of the edit that it started from, if it started from one.
+
+        Raises:
+            NoReply: that is not there, or of another generation.
+        """
+        seen = {edit.event_id}
+        while edit.edit_of is not None:
+            earlier = next((one for one in self.of(EditEvent) if one.event_id == edit.edit_of), None)
+            if earlier is None or earlier.reply.generation_id != edit.reply.generation_id:
+                raise NoReply("waiting-for-edit")
+            if earlier.event_id in seen:
+                raise NoReply("cycle")
+            seen.add(earlier.event_id)
+            edit = earlier
+        return edit.reply
+
+    @cached_property
+    def edits(self) -> list[tuple[EditEvent, ReplyRef]]:
+        """A person's last edit of each draft."""
+        found: list[tuple[EditEvent, ReplyRef]] = []
+        for edit in self.of(EditEvent):
+            try:
+                found.append((edit, self.draft(edit)))
+            except NoReply as why:
+                self.reason([edit], str(why))
+        return last_of_each(found, lambda one: (person(one[0]), one[1]), lambda one: order(one[0]))
+
+    def reply(self, ref: ReplyRef) -> Reply:
+        """Raises NoReply where there is none to learn from."""
+        version, holder = self.generations.get(ref.generation_id, (None, ""))
+        if version is None:
+            raise NoReply("waiting-for-generation")
+        if isinstance(version, GenerationEvent) and version.purpose == "evaluation":
+            raise NoReply("evaluation")
+        if ref.candidate >= len(version.candidates):
+            raise NoReply("unknown-candidate")
+        nobody_said = not (isinstance(version, GenerationEvent) or version.model)
+        adapter = version.adapter or (None if nobody_said else "base")
+        return Reply(asked_of(version), said(version.candidates[ref.candidate].reply, version.prompt), holder, adapter)
+
+    def shown(self, choice: ChoiceEvent) -> list[Reply]:
+        """The replies that were shown. Raises NoReply unless they can be compared."""
+        whole, lacking = [], set()
+        for ref in choice.shown:
+            try:
+                whole.append(self.reply(ref))
+            except NoReply as why:
+                lacking.add(str(why))
+        if lacking:
+            raise NoReply(min(lacking, key=_FINALITY.index))
+        if len({reply.asked for reply in whole}) > 1:
+            raise NoReply("different-prompts")
+        return whole
+
+    def vote(
+        self,
+        event: Event,
+        on: str,
+        source: str,
+        chosen: Reply,
+        rejected: Reply,
+        also: Iterable[Event] = (),
+        voter: Hashable = None,
+    ) -> None:
+        """What an event says of two replies by itself and by closing a chain is one vote, of its own source.
+
+        Args:
+            on: the generation that tells people without a name apart.
+            also: other feedback that it rests on.
+            voter: if it is no person.
+        """
+        texts = chosen.text, rejected.text
+        same = [one for one in self.votes if (one.event_id, one.chosen.text, one.rejected.text) == (event.event_id, *texts)]
+        self.votes = [vote for vote in self.votes if vote not in same]
+        self.votes.append(
+            Vote(
+                event_id=event.event_id,
+                voter=voter or voter_of(event, on),
+                order=order(event),
+                source=same[0].source if same else source,
+                chosen=chosen,
+                rejected=rejected,
+                says=ids([event, *also]).union(*(vote.says for vote in same)),
+                compared=frozenset((chosen, rejected)).union(*(vote.compared for vote in same)),
+            )
+        )
+
+
+def person(event: Event) -> Hashable:
+    """An expert is another person than a user of the same name."""
+    return event.by, event.user
+
+
+def voter_of(event: Event, on: str) -> Hashable:
+    """Who has one vote: a person, or whoever it was that got this generation."""
+    return person(event) if event.user is not None else (event.by, None, on)
+
+
+def order(event: Event) -> tuple[Any, ...]:
+    """The greatest is the last."""
+    return (-1 if event.revision is None else event.revision, event.occurred_at, event.event_id)
+
+
+def last_of_each(things: Iterable[T], what: Callable[[T], Hashable], by: Callable[[T], Any] = order) -> list[T]:  # type: ignore[assignment]  # of events
+    """Of those about the same the last."""
+    groups: defaultdict[Hashable, list[T]] = defaultdict(list)
+    for thing in things:
+        groups[what(thing)].append(thing)
+    return [max(group, key=by) for group in groups.values()]
+
+
+def ids(events: Iterable[Event]) -> frozenset[str]:
+    return frozenset(event.event_id for event in events)
+
+
+def asked_of(one: Generation | PreferenceEvent) -> Asked:
+    plain = one.model_dump(mode="json", exclude_defaults=True)
+    return Asked(_json(plain["prompt"]), _json(plain["tools"]) if one.tools else None)
+
+
+def said(reply: Any, prompt: Any) -> str:
+    """The same words are the same reply: as a message where the prompt is messages, else as text."""
+    plain = reply if isinstance(reply, str) else reply.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(plain, str):
+        return _json(plain if isinstance(prompt, str) else {"role": "assistant", "content": plain})
+    only_words = plain == {"role": "assistant", "content": plain.get("content")} and isinstance(plain["content"], str)
+    return _json(plain["content"] if only_words and isinstance(prompt, str) else plain)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
