@@ -19,7 +19,7 @@ from ingest.settings import Settings
 from pairing.tables import Mark, Offset
 from pairing.worker import Worker
 from tests.services.feedback import record
-from tests.services.histories import WORLD, events, rules_of_a_task
+from tests.services.histories import SETTINGS, WORLD, events
 from tests.services.ledger import settings_for
 from tests.services.plain import assert_as_the_model_says
 from tests.services.postgres import empty_database, postgres
@@ -73,10 +73,10 @@ class Workers(RuleBasedStateMachine):
         self.sent: list[Event] = []
         self.settings = settings_for()
 
-    @initialize(rules=rules_of_a_task(), batch_events=st.integers(1, 8), whole=st.booleans())
-    def begin(self, rules: Settings, batch_events: int, whole: bool) -> None:
-        self.settings = settings_for(rules, batch_events)
-        if whole:
+    @initialize(settings=SETTINGS, asked=st.booleans())
+    def begin(self, settings: Settings, asked: bool) -> None:
+        self.settings = settings
+        if asked:
             self.append(WORLD)
 
     @rule(sent=st.lists(events(), min_size=1, max_size=8))
@@ -110,11 +110,11 @@ class Workers(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         self.places[name].leave()
 
-    @rule(rules=rules_of_a_task(), batch_events=st.integers(1, 8))
-    def start_again_with_other_settings(self, rules: Settings, batch_events: int) -> None:
+    @rule(settings=SETTINGS)
+    def start_again_with_other_settings(self, settings: Settings) -> None:
         for place in self.places.values():
             place.leave()
-        self.settings = settings_for(rules, batch_events)
+        self.settings = settings
 
     @rule()
     def read_to_the_end(self) -> None:
@@ -144,3 +144,53 @@ def is_done(database: Database, log: MemoryLog) -> bool:
     with database.read() as session:
         offsets = {row.partition: row.next for row in session.exec(select(Offset)).all()}
         return offsets == ends and session.exec(select(func.count()).select_from(Mark)).one() == 0
+
+
+def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str]]) -> None:
+    """Try so many courses of events, each on an empty database."""
+
+    class OnEmpty(Workers):
+        def __init__(self) -> None:
+            self.stack = contextlib.ExitStack()
+            super().__init__(self.stack.enter_context(empty()))
+
+        def teardown(self) -> None:
+            with self.stack:
+                super().teardown()
+
+    tried = settings(
+        max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    )
+    run_state_machine_as_test(OnEmpty, settings=tried)
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(3_000, marks=pytest.mark.long)])
+def test_on_sqlite_any_course_of_events_ends_as_the_plain_model_says(tmp_path: Path, examples: int) -> None:
+    made = tmp_path / "empty.db"
+    with contextlib.closing(Database(f"sqlite:///{made}")) as database:
+        SQLModel.metadata.create_all(database.engine)
+
+    @contextlib.contextmanager
+    def empty() -> Iterator[str]:
+        file = tmp_path / f"{os.urandom(8).hex()}.db"
+        shutil.copy(made, file)
+        yield f"sqlite:///{file}"
+        for left in tmp_path.glob(f"{file.name}*"):
+            left.unlink()
+
+    run(examples, empty)
+
+
+@pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.long)])
+def test_on_postgresql_any_course_of_events_ends_as_the_plain_model_says(examples: int) -> None:
+    tables = ", ".join(f'"{name}"' for name in SQLModel.metadata.tables)
+    with postgres() as server, empty_database(server, "any-order") as url, contextlib.closing(Database(url)) as database:
+        SQLModel.metadata.create_all(database.engine)
+
+        @contextlib.contextmanager
+        def empty() -> Iterator[str]:
+            with database.begin() as session:
+                session.connection().exec_driver_sql(f"TRUNCATE {tables} CASCADE")
+            yield url
+
+        run(examples, empty)

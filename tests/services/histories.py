@@ -5,7 +5,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ingest.events import Event
-from tests.services.feedback import PROMPT, acceptance, choice, edit, event, generation, held, preference, ref, regeneration
+from ingest.settings import CriterionSettings, Settings, TaskPairingSettings, TaskSettings
+from tests.services.feedback import PROMPT, TASK, acceptance, choice, edit, event, generation, held, preference, ref, regeneration
+from tests.services.ledger import settings_for
 
 CHAT = [{"role": "user", "content": "Describe the sea."}]
 DRAFT = "A long draft about the sea, the land and all that lives there, in many words that nobody ever changed. " * 4
@@ -19,7 +21,7 @@ WORLD = (
 )
 """What was asked of the model."""
 CRITERIA = ("short", "polite", "unknown")
-"""Settings of tests name the first two."""
+"""The settings name the first two."""
 
 _PEOPLE = st.sampled_from(["ann", "bob", "cid", "dan", None])
 _IDS = st.sampled_from(["g0", "g1", "g2", "g3"] * 4 + ["long", "chat", "judged", "other", "lost"])
@@ -70,3 +72,27 @@ def events(draw: st.DrawFn) -> Event:
 
 
 HISTORIES = st.lists(events(), min_size=15, max_size=40).map(lambda drawn: [*WORLD, *drawn])
+
+
+def _criteria(min_margin: float) -> tuple[CriterionSettings, ...]:
+    short = CriterionSettings(name="short", type="word_limit", max_words=5, weight=2, min_margin=min_margin)
+    return short, CriterionSettings(name="polite", type="regex", pattern="please", min_margin=min_margin)
+
+
+_EACH = st.sampled_from(["first", "each"])
+_RULES = st.builds(
+    TaskPairingSettings,
+    choice=_EACH,
+    regeneration=_EACH,
+    criteria=st.sampled_from(["weighted", "lexicographic"]),
+    rating_pairs_per_prompt=st.sampled_from([1, 4]),
+)
+_TASKS = st.builds(TaskSettings, pairing=_RULES, criteria=st.sampled_from([0, 0.5]).map(_criteria))
+
+
+def _settings(task: TaskSettings, batch_events: int) -> Settings:
+    return settings_for(batch_events=batch_events).model_copy(update={"tasks": {TASK: task}})
+
+
+SETTINGS = st.builds(_settings, _TASKS, st.integers(1, 8))
+"""Settings of a task, to be worked by in small batches."""

@@ -34,19 +34,22 @@ from tests.standins.plain_story import NoReply, Reply, Story, Vote, asked_of, id
 
 SOURCES = ("expert", "edit", "preference", "choice", "criterion", "regeneration", "rating")
 """A pair is named after the first of these that voted for it."""
+CONTENT = ("task", "prompt", "tools", "chosen", "rejected")
+"""What makes a pair this one and no other."""
 STANDINGS = ("paired", "draw", "outvoted", "superseded")
 """An event of several votes is known by the first of these that any of them has."""
 
 
 def everything(events: Iterable[Event], settings: Settings) -> dict[str, Any]:
-    """All that follows from the set of events: pairs and unpaired examples by content, outcomes by task and event_id, and the
-    ids of dead letters."""
+    """All that follows from the set of events: pairs and unpaired examples by content, outcomes by task and event_id, and
+    dead letters by id."""
     bodies: defaultdict[tuple[str, str], dict[str, Event]] = defaultdict(dict)
     for event in events:
         bodies[event.task, event.event_id][sha256(canonical(event))] = event
     counting = [same_id[min(same_id)] for same_id in bodies.values()]
     found: dict[str, Any] = {"pairs": {}, "unpaired": {}, "outcomes": {}}
-    found["dead"] = sorted(body_hash for same_id in bodies.values() for body_hash in same_id.keys() - {min(same_id)})
+    larger = {body_hash for same_id in bodies.values() for body_hash in same_id.keys() - {min(same_id)}}
+    found["dead"] = dict.fromkeys(larger, "conflicting-body")
     for task in {task for task, _ in bodies}:
         outcomes, pairs, unpaired = _of_task([event for event in counting if event.task == task], task, settings)
         found["outcomes"] |= {(task, event_id): outcome for event_id, outcome in outcomes.items()}
