@@ -9,11 +9,12 @@ from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from ingest.database import Database
-from ingest.settings import Settings, TaskPairingSettings
+from ingest.settings import Settings
 from pairing import ballots, pairs
 from pairing.outcomes import Outcome
 from pairing.rows import select_in, table_of, update_by
 from pairing.rules import derive
+from pairing.rules.in_force import Rules, rules_of
 from pairing.rules.net import tally
 from pairing.scope import lock_scope
 from pairing.tables import Mark, StoredEvent
@@ -35,13 +36,13 @@ def derive_marked(database: Database, settings: Settings, now: datetime) -> bool
         for mark in marks:
             by_task[mark.task].append(mark)
         for task in sorted(by_task.keys() & settings.tasks.keys()):  # others wait until the settings have them
-            _derive(session, task, by_task[task], settings.tasks[task].pairing, now, alone=database.is_sqlite)
+            _derive(session, task, by_task[task], rules_of(settings.tasks[task]), now, alone=database.is_sqlite)
         if marks:
             session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
     return len(marks) == _MOST_MARKS
 
 
-def _derive(session: Session, task: str, marks: Sequence[Mark], rules: TaskPairingSettings, now: datetime, alone: bool) -> None:
+def _derive(session: Session, task: str, marks: Sequence[Mark], rules: Rules, now: datetime, alone: bool) -> None:
     scope = lock_scope(session, task, marks, alone)
     derived = derive(scope.feedback, scope.generations, rules)
     touched = ballots.replace(session, task, scope.ids, derived.votes)

@@ -12,7 +12,7 @@ from ingest.events import ErasureEvent, Event, Feedback, Generation, PreferenceE
 from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
 from pairing.outcomes import Outcome
 from pairing.rows import select_in, table_of
-from pairing.rules.votes import Generated
+from pairing.rules.votes import Generated, written_by
 from pairing.tables import AskedPrompt, Erasure, EventGeneration, GenerationVersion, Mark, StoredEvent, StoredVote
 
 _events, _names = table_of(StoredEvent), table_of(EventGeneration)
@@ -122,7 +122,7 @@ def _generated(holder: Event, version: Row[Any]) -> Generated:
         raise TypeError(f"event {version.event_id} holds no generation")
     as_messages = not isinstance(held.prompt, str)
     replies = tuple(reply_json(candidate.reply, as_messages) for candidate in held.candidates)
-    return Generated(version.event_id, version.prompt_hash, version.evaluation, held.adapter, as_messages, replies)
+    return Generated(version.event_id, version.prompt_hash, version.evaluation, written_by(held), as_messages, replies)
 
 
 def _of_records(versions: Sequence[Row[Any]], erased: Collection[str]) -> dict[str, Outcome]:

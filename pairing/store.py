@@ -16,9 +16,7 @@ from ingest.events import (
     Generation,
     GenerationEvent,
     PreferenceEvent,
-    RatingEvent,
     RegenerationEvent,
-    ScoreEvent,
     canonical,
     event_adapter,
     fingerprint,
@@ -186,7 +184,7 @@ def _first_outcome(event: Event, tasks: Collection[str]) -> Outcome:
         return Outcome.APPLIED
     if event.task not in tasks:
         return Outcome.UNKNOWN_TASK
-    return Outcome.NOT_PAIRED_YET if isinstance(event, ScoreEvent | RatingEvent) else Outcome.WAITING_FOR_GENERATION
+    return Outcome.WAITING_FOR_GENERATION
 
 
 def _named(event: Event) -> set[str]:

@@ -1,36 +1,69 @@
-"""Edits: the text as it was last saved over the model's draft, unless nothing of substance changed."""
+"""Edits: the text as it was last saved over the model's draft, unless nothing of substance changed.
+
+The draft is the reply that the first edit started from: an edit of an edit belongs to the draft of that one, whichever
+`reply` it names itself, and whoever made the earlier one. Its `edit_of` must name an edit of the same generation: while
+there is none of that name it waits, and the edits of it wait with it.
+"""
 
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
-from ingest.events import EditEvent
+from ingest.events import EditEvent, ReplyRef
 from pairing.identity import reply_json
 from pairing.outcomes import Outcome
-from pairing.rules.votes import WEIGHT, Derived, Found, Kept, Replies, Vote, order, person, voter
+from pairing.rules.votes import Derived, Found, Kept, Replies, Vote, order, person, source_of, voter
 
 _MOST_COMPARED = 2_000
 """Characters between the first and the last change that are compared one by one: it takes quadratic time."""
 
 
 def from_edits(edits: Sequence[EditEvent], replies: Replies, min_share: float) -> Derived:
-    """Of one person's edits of one candidate, edits of edits included, the last counts."""
-    derived = Derived(outcomes={edit.event_id: Outcome.SUPERSEDED for edit in edits})
-    last = {(person(edit), edit.reply): edit for edit in sorted(edits, key=order)}
-    for edit in last.values():
-        _count(edit, replies, min_share, derived)
+    """Of one person's edits of one draft the last counts. A user and an expert are two persons."""
+    derived = Derived()
+    drafts = _drafts(edits)
+    last: dict[tuple[ReplyRef, tuple[str, str | None]], EditEvent] = {}
+    for edit in edits:
+        draft = drafts[edit.event_id]
+        if isinstance(draft, Outcome):
+            derived.outcomes[edit.event_id] = draft
+        else:
+            key = draft, person(edit)
+            derived.outcomes[edit.event_id] = Outcome.SUPERSEDED
+            last[key] = max(last.get(key, edit), edit, key=order)
+    for (draft, _), edit in last.items():
+        _count(edit, draft, replies, min_share, derived)
     return derived
 
 
-def _count(edit: EditEvent, replies: Replies, min_share: float, derived: Derived) -> None:
-    draft = replies.find(edit.reply)
+def _drafts(edits: Sequence[EditEvent]) -> Mapping[str, ReplyRef | Outcome]:
+    """By edit, the draft that it belongs to, or why there is none."""
+    drafts: dict[str, ReplyRef | Outcome] = {edit.event_id: edit.reply for edit in edits if edit.edit_of is None}
+    if len(drafts) == len(edits):
+        return drafts
+    by_id = {edit.event_id: edit for edit in edits}
+    for edit in edits:
+        at, seen = edit, set[str]()
+        while at.event_id not in drafts and at.event_id not in seen:
+            seen.add(at.event_id)
+            earlier = by_id.get(at.edit_of or "")
+            if earlier is None or earlier.reply.generation_id != at.reply.generation_id:
+                drafts[at.event_id] = Outcome.WAITING_FOR_EDIT
+            else:
+                at = earlier
+        drafts.update(dict.fromkeys(seen, drafts.get(at.event_id, Outcome.CYCLE)))
+    return drafts
+
+
+def _count(edit: EditEvent, ref: ReplyRef, replies: Replies, min_share: float, derived: Derived) -> None:
+    draft = replies.find(ref)
     if isinstance(draft, Outcome):
         derived.outcomes[edit.event_id] = draft
         return
     saved = reply_json(edit.saved, draft.generated.as_messages)
-    derived.kept.append(Kept(edit, edit.reply, saved, draft))
+    derived.kept.append(Kept(edit, ref, saved, draft))
     reason = lacks_substance(draft.text, saved, min_share)
     if reason:
         derived.outcomes[edit.event_id] = reason
@@ -43,8 +76,7 @@ def _vote(edit: EditEvent, saved: str, draft: Found) -> Vote:
         event_id=edit.event_id,
         voter=voter(edit, edit.reply.generation_id),
         order=order(edit),
-        source="edit",
-        weight=WEIGHT,
+        source=source_of(edit, "edit"),
         prompt_hash=draft.generated.prompt_hash,
         chosen=saved,
         rejected=draft.text,

@@ -53,7 +53,7 @@ def tally(votes: Sequence[Vote]) -> Tally:
 
 
 def _weight(votes: Sequence[Vote]) -> int:
-    return sum(vote.weight for vote in votes)
+    return len(votes)
 
 
 def _won(ahead: Sequence[Vote], behind: Sequence[Vote]) -> Won:
