@@ -25,9 +25,10 @@ def reply_json(reply: Reply, as_message: bool) -> str:
     So `"Hello"` and an assistant's message that says "Hello" are the same reply. A reply with tool calls stays a message.
     """
     if isinstance(reply, str):
-        return canonical(Message(role="assistant", content=reply) if as_message else reply).decode()
-    is_plain = isinstance(reply.content, str) and reply == Message(role="assistant", content=reply.content)
-    return canonical(reply.content if is_plain and not as_message else reply).decode()
+        return canonical({"role": "assistant", "content": reply} if as_message else reply).decode()
+    if not as_message and isinstance(reply.content, str) and reply == Message(role="assistant", content=reply.content):
+        return canonical(reply.content).decode()
+    return canonical(reply).decode()
 
 
 def prompt_hash(prompt: str, tools: str | None) -> str:

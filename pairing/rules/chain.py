@@ -33,6 +33,8 @@ def from_acceptances(acceptances: Sequence[AcceptanceEvent], replies: Replies) -
 
 def from_chains(links: Sequence[RegenerationEvent], kept: Sequence[Kept], replies: Replies, which: Which) -> Derived:
     """Votes of each connected set of links, by the last event that closes it."""
+    if not links:
+        return Derived()
     derived = Derived(outcomes={link.event_id: broken for link in links if (broken := _broken(link, replies))})
     whole = [link for link in links if link.event_id not in derived.outcomes]
     closings: defaultdict[str, list[Kept]] = defaultdict(list)

@@ -3,8 +3,7 @@
 A tie and "none good" are no vote; they are kept, and replace what the person said before all the same.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from ingest.events import ChoiceEvent, ReplyRef
@@ -15,14 +14,18 @@ Which = Literal["each", "first"]
 
 
 def from_choices(choices: Sequence[ChoiceEvent], replies: Replies, which: Which) -> Derived:
-    """Votes of the choices that no later one of the same person replaces."""
+    """A person's later choice on a generation replaces the earlier ones whole, a tie or "none good" too."""
     derived = Derived()
-    of_person: defaultdict[tuple[str, str | None], list[ChoiceEvent]] = defaultdict(list)
+    last: dict[tuple[str, str | None, str], ChoiceEvent] = {}
     for choice in choices:
-        of_person[person(choice)].append(choice)
-    for made in of_person.values():
-        for choice in _counting(made, derived):
+        for key in _decides(choice):
+            if key not in last or order(last[key]) < order(choice):
+                last[key] = choice
+    for choice in choices:
+        if all(last[key] is choice for key in _decides(choice)):
             _count(choice, replies, which, derived)
+        else:
+            derived.outcomes[choice.event_id] = Outcome.SUPERSEDED
     return derived
 
 
@@ -31,19 +34,15 @@ def picked_at(choice: ChoiceEvent) -> int | None:
     picked = choice.picked
     if not isinstance(picked, ReplyRef):
         return None
-    return next(i for i, ref in enumerate(choice.shown) if _name(ref) == _name(picked))
+    for place, ref in enumerate(choice.shown):
+        if ref.candidate == picked.candidate and ref.generation_id == picked.generation_id:
+            return place
+    raise ValueError("an event is not valid unless its picked reply was shown")
 
 
-def _counting(made: Sequence[ChoiceEvent], derived: Derived) -> Iterator[ChoiceEvent]:
-    """A person's later choice on a generation replaces the earlier ones whole, a tie or "none good" too."""
-    decided: set[str] = set()
-    for choice in sorted(made, key=order, reverse=True):
-        generations = {ref.generation_id for ref in choice.shown}
-        if decided.isdisjoint(generations):
-            yield choice
-        else:
-            derived.outcomes[choice.event_id] = Outcome.SUPERSEDED
-        decided |= generations
+def _decides(choice: ChoiceEvent) -> set[tuple[str, str | None, str]]:
+    """The generations that a person chose on."""
+    return {(*person(choice), ref.generation_id) for ref in choice.shown}
 
 
 def _count(choice: ChoiceEvent, replies: Replies, which: Which, derived: Derived) -> None:
@@ -82,7 +81,3 @@ def _vote(choice: ChoiceEvent, picked: Found, other: Found) -> Vote:
         events=frozenset({choice.event_id}),
         held_by=frozenset({picked.generated.event_id, other.generated.event_id}),
     )
-
-
-def _name(ref: ReplyRef) -> tuple[str, int]:
-    return ref.generation_id, ref.candidate

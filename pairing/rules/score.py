@@ -60,7 +60,7 @@ def _settle(scores: Sequence[ScoreEvent], replies: Replies, rules: Rules, derive
     for of_one in whole.values():
         _explain(of_one, Outcome.BETWEEN if ends else Outcome.SMALL_MARGIN, derived)
     if ends:
-        _compare(*(whole[candidate] for candidate in ends), replies=replies, derived=derived)
+        _compare(whole[ends[0]], whole[ends[1]], replies, derived)
 
 
 def by_weight(values: Values, criteria: Sequence[Criterion]) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ingest.events import BASE, AcceptanceEvent, ChoiceEvent, EditEvent, Envelope, Generation, GenerationEvent, ReplyRef
 from pairing.outcomes import Outcome
@@ -25,8 +25,7 @@ class Generated:
     replies: tuple[str, ...]  # canonical JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One reply of a generation."""
 
     text: str  # canonical JSON
@@ -52,13 +51,13 @@ class Replies:
 
     def find_all(self, refs: Sequence[ReplyRef]) -> list[Found] | Outcome:
         """Every reply, or why one of them is none to speak of."""
-        found = [self.find(ref) for ref in refs]
-        lacking = {reply for reply in found if isinstance(reply, Outcome)}
-        if lacking:
-            # An order, because which one is reported must not depend on anything else.
-            by_finality = (Outcome.EVALUATION, Outcome.UNKNOWN_CANDIDATE, Outcome.WAITING_FOR_GENERATION)
-            return next(outcome for outcome in by_finality if outcome in lacking)
-        return [reply for reply in found if isinstance(reply, Found)]
+        every = [self.find(ref) for ref in refs]
+        found = [reply for reply in every if isinstance(reply, Found)]
+        if len(found) == len(every):
+            return found
+        # An order, because which one is reported must not depend on anything else.
+        by_finality = (Outcome.EVALUATION, Outcome.UNKNOWN_CANDIDATE, Outcome.WAITING_FOR_GENERATION)
+        return next(outcome for outcome in by_finality if outcome in every)
 
 
 @dataclass(frozen=True, slots=True)
