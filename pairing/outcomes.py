@@ -16,14 +16,11 @@ class Outcome(StrEnum):
 
     RECORDED = "recorded", "A generation: feedback on it can become pairs."
     APPLIED = "applied", "An erasure: every event of this user counts as nothing."
-    VOTED = (
-        "voted",
-        "It says which of two replies is better; how that stands follows from all votes on them.",
-    )
+    VOTED = "voted", "It says which of two replies is better; how that stands follows from all votes on them."
     PAIRED = "paired", "It stands behind a pair."
     DRAW = "draw", "As many votes say the opposite of these two replies: no pair."
     OUTVOTED = "outvoted", "More votes say the opposite of these two replies: the pair is the other way round."
-    SUPERSEDED = "superseded", "A later event of the same person about the same counts instead."
+    SUPERSEDED = "superseded", "A later event about the same counts instead, of the same person or of the same criterion."
     SAME_TEXT = "same-text", "The preferred and the other replies are the same text."
     TIE = "tie", "The person found the replies equally good."
     NONE_GOOD = "none-good", "The person found none of the replies good."
@@ -31,7 +28,7 @@ class Outcome(StrEnum):
     UNCHANGED_EDIT = "unchanged-edit", "Only white space or punctuation was edited, or nothing."
     SMALL_EDIT = "small-edit", "The edit changed a smaller share of the text than the task's min_edit_share."
     SMALL_MARGIN = "small-margin", "The scores differ by less than the criteria's min_margin, or not at all."
-    BETWEEN = "between", "A score of a reply that others surpass and others fall short of: the highest is paired with the lowest."
+    BETWEEN = "between", "A score of a reply that is neither the one put highest nor the one put lowest: those two are paired."
     UNKNOWN_CRITERION = "unknown-criterion", "The task's settings have no criterion of this name."
     UNPAIRED_EXAMPLE = "unpaired-example", "A rating without a counterpart on its prompt: an example for KTO, in no pair."
     NOTHING_REJECTED = "nothing-rejected", "A reply was kept, and no other one was thrown away for it."
