@@ -7,6 +7,7 @@ from typing import Any
 from ingest.database import Database
 from ingest.events import Event
 from ingest.settings import Settings
+from pairing.identity import prompt_hash
 from tests.services.ledger import everything
 from tests.standins import plain_rules
 
@@ -17,6 +18,9 @@ _SAID = ("source", "split", "votes_for", "votes_against", "weight", "wrong_share
 def assert_as_the_model_says(database: Database, sent: Iterable[Event], settings: Settings) -> None:
     """Every pair, unpaired example, outcome and dead letter is what follows from the set of these events."""
     held, wanted = _held(database), plain_rules.everything(sent, settings)
+    wanted["examples"] = {
+        (task, prompt_hash(prompt, tools), reply): label for (task, prompt, tools, reply), label in wanted["examples"].items()
+    }
     for part in wanted:
         assert _differing(held[part], wanted[part]) == {}, part
 
@@ -25,7 +29,7 @@ def _held(database: Database) -> Mapping[str, Mapping[Any, Any]]:
     found = everything(database)
     return {
         "pairs": {tuple(pair[name] for name in plain_rules.CONTENT): _of_pair(pair) for pair in found["pairs"].values()},
-        "unpaired": found["unpaired"],
+        "examples": found["examples"],
         "outcomes": found["outcomes"],
         "dead": dict(found["dead"]),
     }

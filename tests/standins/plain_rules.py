@@ -47,14 +47,14 @@ def everything(events: Iterable[Event], settings: Settings) -> dict[str, Any]:
     for event in events:
         bodies[event.task, event.event_id][sha256(canonical(event))] = event
     counting = [same_id[min(same_id)] for same_id in bodies.values()]
-    found: dict[str, Any] = {"pairs": {}, "unpaired": {}, "outcomes": {}}
+    found: dict[str, Any] = {"pairs": {}, "examples": {}, "outcomes": {}}
     larger = {body_hash for same_id in bodies.values() for body_hash in same_id.keys() - {min(same_id)}}
     found["dead"] = dict.fromkeys(larger, "conflicting-body")
     for task in {task for task, _ in bodies}:
-        outcomes, pairs, unpaired = _of_task([event for event in counting if event.task == task], task, settings)
+        outcomes, pairs, examples = _of_task([event for event in counting if event.task == task], task, settings)
         found["outcomes"] |= {(task, event_id): outcome for event_id, outcome in outcomes.items()}
         found["pairs"] |= {(task, *key): pair for key, pair in pairs.items()}
-        found["unpaired"] |= {(task, *key): label for key, label in unpaired.items()}
+        found["examples"] |= {(task, *key): label for key, label in examples.items()}
     return found
 
 
@@ -73,7 +73,7 @@ def _of_task(events: Sequence[Event], task: str, settings: Settings) -> tuple[di
     story = Story(living, settings.tasks[task], settings.holdout, outcomes)
     for rule in (_preferences, _choices, _edits, _chains, _scores, _ratings):
         rule(story)
-    return story.outcomes, _pairs(story), story.unpaired
+    return story.outcomes, _pairs(story), story.examples
 
 
 def _preferences(story: Story) -> None:
@@ -302,8 +302,8 @@ def _rated(story: Story, opinions: list[Opinion]) -> None:
     nets: defaultdict[str, int] = defaultdict(int)
     for one in opinions:
         nets[one.reply.text] += 1 if one.up else -1
-    liked = sorted((text for text in nets if nets[text] > 0), key=lambda text: (-nets[text], sha256(text.encode())))
-    disliked = sorted((text for text in nets if nets[text] < 0), key=lambda text: (nets[text], sha256(text.encode())))
+    by_net = sorted((text for text in nets if nets[text]), key=lambda text: (nets[text], sha256(text.encode())))
+    liked, disliked = [text for text in reversed(by_net) if nets[text] > 0], [text for text in by_net if nets[text] < 0]
     matches = list(zip(liked, disliked, strict=False))[: story.task.pairing.rating_pairs_per_prompt]
     for match in matches:
         behind = [one for one in opinions if one.reply.text in match]
@@ -324,7 +324,7 @@ def _rated(story: Story, opinions: list[Opinion]) -> None:
         )
     asked = opinions[0].reply.asked
     alone = nets.keys() - {text for match in matches for text in match}
-    story.unpaired |= {(asked.prompt, asked.tools, text): nets[text] > 0 for text in alone if nets[text]}
+    story.examples |= {(asked.prompt, asked.tools, text): nets[text] > 0 for text in alone if nets[text]}
     story.reason((one.event for one in opinions if not nets[one.reply.text]), "draw")
     story.reason((one.event for one in opinions if one.up != (nets[one.reply.text] > 0)), "outvoted")
     story.reason((one.event for one in opinions), "unpaired-example")  # unless a vote says more
@@ -358,7 +358,6 @@ def _content(vote: Vote) -> tuple[str, str | None, str, str]:
 def _pair(story: Story, ahead: Vote, cast: Sequence[Vote], counted: Sequence[Vote], weight: int) -> dict[str, Any]:
     winning = [vote for vote in counted if vote.chosen.text == ahead.chosen.text]
     source = min((vote.source for vote in winning), key=SOURCES.index)
-    replies = [reply for vote in cast for reply in vote.compared]
     return {
         "source": source,
         "votes_for": len(winning),
@@ -366,9 +365,9 @@ def _pair(story: Story, ahead: Vote, cast: Sequence[Vote], counted: Sequence[Vot
         "weight": weight,
         "wrong_share": getattr(story.task.pairing.sources, source).wrong_share,
         "split": _split(ahead.chosen.asked.prompt, story.holdout),
-        "chosen_adapters": sorted({one.adapter for one in replies if one.adapter and one.text == ahead.chosen.text}),
-        "rejected_adapters": sorted({one.adapter for one in replies if one.adapter and one.text == ahead.rejected.text}),
-        "events": sorted({event_id for vote in cast for event_id in vote.behind}),
+        "chosen_adapters": sorted({name for vote in cast if (name := vote.adapter(ahead.chosen.text))}),
+        "rejected_adapters": sorted({name for vote in cast if (name := vote.adapter(ahead.rejected.text))}),
+        "events": sorted({event_id for vote in counted for event_id in vote.behind}),
     }
 
 

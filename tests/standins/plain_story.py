@@ -58,6 +58,10 @@ class Vote:
         """The ids of all events behind it."""
         return (self.says | self.also | {reply.held_by for reply in self.compared}) - {""}
 
+    def adapter(self, text: str) -> str | None:
+        """That wrote this reply: of several the first by name."""
+        return min((one.adapter for one in self.compared if one.adapter and one.text == text), default=None)
+
     @property
     def replies(self) -> tuple[Asked, frozenset[str]]:
         return self.chosen.asked, frozenset((self.chosen.text, self.rejected.text))
@@ -76,7 +80,7 @@ class Story:
     holdout: HoldoutSettings
     outcomes: dict[str, str]
     votes: list[Vote] = field(default_factory=list)
-    unpaired: dict[Any, bool] = field(default_factory=dict)
+    examples: dict[Any, bool] = field(default_factory=dict)
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
