@@ -115,5 +115,6 @@ def _reply(prompt: Prompt, reply: Reply) -> Reply:
         return reply if isinstance(prompt, str) else Message(role="assistant", content=reply)
     if reply.role != "assistant":
         raise Refused(Reason.NOT_ASSISTANT)
-    is_plain = isinstance(reply.content, str) and reply == Message(role="assistant", content=reply.content)
-    return str(reply.content) if is_plain and isinstance(prompt, str) else reply
+    if not isinstance(prompt, str) or not isinstance(reply.content, str):
+        return reply
+    return reply.content if reply == Message(role="assistant", content=reply.content) else reply

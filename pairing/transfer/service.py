@@ -19,6 +19,8 @@ PATIENCE_S = 300.0
 _TIMEOUT = httpx.Timeout(60, connect=5)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 _AT_EVENT = re.compile(r"events\.(\d+)(?:\.|$)")
+_ELSEWHERE = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+_TASK = r"[a-z0-9][a-z0-9-]{0,62}"  # as ingest.settings.TaskName
 _SPLIT = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
@@ -121,9 +123,11 @@ def service(task: str, scopes: Sequence[str]) -> Service:
     """The service that WHETSTONE_URL names, or the one of the settings, with the key in WHETSTONE_KEY.
 
     Raises:
-        TransferFailed: there is no key.
+        TransferFailed: there is no key, or no such task can be.
         WrongSetting: the settings are needed, and wrong.
     """
+    if not re.fullmatch(_TASK, task):
+        raise TransferFailed(f"{task} is no name of a task: lower-case letters, digits and hyphens.")
     key = os.environ.get("WHETSTONE_KEY")
     if not key:
         wanted = " ".join(f"--scope {scope}" for scope in scopes)
@@ -178,7 +182,7 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _sentence(answer: httpx.Response) -> str:
-    if not _problem(answer):
+    if answer.status_code in _ELSEWHERE or not _problem(answer):
         where = answer.url.copy_with(query=None)
         return f"{where} answered {answer.status_code}: is this Whetstone's ingest? WHETSTONE_URL names it."
     return f"{answer.status_code} {_detail(answer)}"
