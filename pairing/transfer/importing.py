@@ -89,7 +89,8 @@ def _batches(found: Iterable[Found], task: str) -> Iterator[Batch]:
                 yield batch
                 batch = Batch()
     except CutShort:
-        yield batch
+        if batch.rows:
+            yield batch
         raise
     if batch.rows:
         yield batch

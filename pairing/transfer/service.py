@@ -37,7 +37,7 @@ class Service:
         """Raises TransferFailed: nothing answers there."""
         try:
             self._client.get("/healthz")
-        except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        except (httpx.TransportError, httpx.InvalidURL) as error:
             raise TransferFailed(
                 f"No service answers at {self._url} ({type(error).__name__}). Start it, or name it in WHETSTONE_URL."
             ) from None
@@ -123,7 +123,7 @@ def service(task: str, scopes: Sequence[str]) -> Service:
     """The service that WHETSTONE_URL names, or the one of the settings, with the key in WHETSTONE_KEY.
 
     Raises:
-        TransferFailed: there is no key, or no such task can be.
+        TransferFailed: there is no key, or what is there cannot be one; or no such task can be.
         WrongSetting: the settings are needed, and wrong.
     """
     if not re.fullmatch(_TASK, task):
@@ -134,7 +134,11 @@ def service(task: str, scopes: Sequence[str]) -> Service:
         raise TransferFailed(
             f"Put an API key into WHETSTONE_KEY: `whetstone keys create --name transfer {wanted} --task {task}` makes one."
         )
-    return Service(os.environ.get("WHETSTONE_URL") or _of_settings(), key)
+    url = os.environ.get("WHETSTONE_URL") or _of_settings()
+    try:
+        return Service(url, key)
+    except (httpx.InvalidURL, UnicodeEncodeError):
+        raise TransferFailed("WHETSTONE_URL is no http address, or WHETSTONE_KEY no key.") from None
 
 
 def _of_settings() -> str:
