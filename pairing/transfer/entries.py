@@ -22,7 +22,8 @@ IMPORTED_AT = "1970-01-01T00:00:01Z"
 The same row must be the same event, byte for byte, whenever it is sent: with a time of its own, a stopped import that is run
 again would send other bodies under the same ids. And a data set is older than anything that people say from now on.
 """
-_LOOKED_AT = 20
+_LOOKED_AT, _LOOKED_FOR_IN = 20, 1_000
+"""Rows that show the format, and the lines that they are looked for in."""
 _MOST_TAGS = 32
 _TAG = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
 _prompts: TypeAdapter[Prompt] = TypeAdapter(Prompt)
@@ -57,7 +58,7 @@ def _first(lines: Iterator[Line]) -> list[Line]:
     for line in lines:
         taken.append(line)
         rows += not isinstance(line.row, Refused)
-        if rows == _LOOKED_AT:
+        if rows == _LOOKED_AT or len(taken) == _LOOKED_FOR_IN:
             break
     return taken
 
@@ -68,6 +69,8 @@ def _format(name: str | None, first: list[Line]) -> Format:
             raise TransferFailed(f"{name} is no format that is read. Formats are {', '.join(READ)}.")
         return FORMATS[name]
     rows = [line.row for line in first if not isinstance(line.row, Refused)]
+    if not rows and len(first) == _LOOKED_FOR_IN:
+        raise TransferFailed(f"None of the first {len(first):,} lines is a JSON object: is this JSON Lines?")
     if not rows:  # in the whole file: each line is refused already
         return FORMATS["trl"]
     try:

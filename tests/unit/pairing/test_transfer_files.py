@@ -199,6 +199,11 @@ def test_an_empty_file_is_no_rows_and_no_error(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
+def test_a_long_file_without_any_row_is_not_read_to_its_end(tmp_path: Path) -> None:
+    result = convert(written(tmp_path / "x.jsonl", b"{\n" * 5_000), "--to", "trl")
+    assert (result.exit_code, "is this JSON Lines?" in result.stderr) == (1, True)
+
+
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """A hundred thousand rows of 2 KB, compressed: 200 MB that never stand in memory at once."""

@@ -105,6 +105,8 @@ def test_a_plain_conversation_fits_every_format_of_conversations(name: str) -> N
 
 
 NEMO = {"nemo-aligner", "nemo-rl"}
+TEXT_ONLY = {"together", "nemo-aligner", "nova", "gemini"}
+PART = TextPart(type="text", text=GOOD)
 UNFIT: list[tuple[Entry, Reason, set[str]]] = [
     (preference(CHAT, GOOD, BAD, [TOOL]), Reason.TOOLS, {"fireworks-cookbook", "trl-standard", *NEMO, "nova", "gemini"}),
     (preference((*ASKED, *CALLED), GOOD, BAD), Reason.TOOL_CALLS, {"nova", "gemini"}),
@@ -118,6 +120,8 @@ UNFIT: list[tuple[Entry, Reason, set[str]]] = [
         Reason.TEXT_PROMPT,
         {"openpipe", "openai", "azure", "fireworks", "together", "trl", "nemo-rl", "nova", "gemini"},
     ),
+    *((preference(ASKED, Message(role="assistant", content=parts), BAD), Reason.PARTS, {*TEXT_ONLY}) for parts in ((), (PART,))),
+    (preference(ASKED, Message(role="assistant", content=(PART, PART)), BAD), Reason.PARTS, {"together", "nemo-aligner"}),
     (PLAIN, Reason.CONVERSATION, {"trl-standard"}),
     (PLAIN, Reason.PAIRED, {"trl-unpaired"}),
     (example(ASKED, GOOD, True), Reason.UNPAIRED, set(WRITTEN) - {"trl-unpaired"}),
