@@ -1,15 +1,17 @@
-"""The pairs over HTTP: GET /v1/pairs streams a task's pairs as lines of JSON, in the order of their ids.
+"""The pairs over HTTP: GET /v1/pairs streams a task's pairs, or its unpaired examples, as lines of JSON in a stable order.
 
 Served by the same process as feedback is taken, so that one address and one kind of key do for import and export.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Column, Row, Select, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -19,16 +21,11 @@ from ingest.keys import KeyRing
 from ingest.parsing import invalid
 from ingest.problems import FieldError, Problem
 from pairing.rows import table_of
-from pairing.tables import Pair
+from pairing.tables import AskedPrompt, Pair, RatedReply
 
 PAGE_ROWS = 500
 """Rows of one short read transaction, and in memory at once."""
 MEDIA_TYPE = "application/x-ndjson"
-
-_pairs = table_of(Pair)
-_TEXTS = ("prompt", "tools", "chosen", "rejected")
-"""Columns that are JSON already."""
-_CHOICES: Mapping[str, tuple[str, ...]] = {"split": ("train", "holdout"), "kind": ("pairs",)}
 
 
 def routes(database: Database, keys: KeyRing) -> APIRouter:
@@ -39,7 +36,7 @@ def routes(database: Database, keys: KeyRing) -> APIRouter:
 
     @router.get("/v1/pairs", responses=responses, openapi_extra=described, response_class=Response)
     def pairs(request: Request) -> Response:
-        """A task's pairs, one a line, for a key with the scope `admin`."""
+        """A task's pairs or unpaired examples, one a line, for a key with the scope `admin`."""
         caller = keys.authenticate(request.headers.get("authorization"))
         asked = _asked(request)
         caller.require("admin", asked["task"])
@@ -84,40 +81,66 @@ def _opened(pages: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pages(database: Database, asked: Mapping[str, str]) -> Iterator[bytes]:
-    """Each read by a transaction of its own, from where the last one ended: pairs that come or go meanwhile are there or not."""
-    last = ""
-    while rows := _page(database, _select(asked, last)):
+    """Each read by a transaction of its own, from where the last one ended: what comes or goes meanwhile is there or not."""
+    kind = _KINDS[asked.get("kind", "pairs")]
+    wanted = [kind.filters[name] == asked[name] for name in kind.filters if asked.get(name)]
+    statement = kind.select.where(*wanted).order_by(*kind.key).limit(PAGE_ROWS)
+    after: tuple[str, ...] = ("",) * len(kind.key)
+    while rows := _read(database, statement.where(tuple_(*kind.key) > tuple_(*after))):
         yield b"".join(_line(row) for row in rows)
-        last = rows[-1].id
+        after = tuple(rows[-1]._mapping[column] for column in kind.key)
 
 
-def _page(database: Database, statement: Select[Any]) -> Sequence[Row[Any]]:
+def _read(database: Database, statement: Select[Any]) -> Sequence[Row[Any]]:
     with database.read() as session:
-        return session.connection().execute(statement.limit(PAGE_ROWS)).all()
-
-
-def _select(asked: Mapping[str, str], after: str) -> Select[Any]:
-    """What a row of the answer says, and in which order."""
-    columns = [column for column in _pairs.c if column.name in _SAID]
-    wanted = [_pairs.c[name] == asked[name] for name in ("task", "split", "source") if asked.get(name)]
-    return select(*columns).where(*wanted, _pairs.c.id > after).order_by(_pairs.c.id)
+        return session.connection().execute(statement).all()
 
 
 def _line(row: Row[Any]) -> bytes:
-    """The row as JSON. Its texts are that already, and stay as they are."""
-    plain = {name: _plain(value) for name, value in row._mapping.items() if name not in _TEXTS}
-    texts = ",".join(f'"{name}":{"null" if (text := row._mapping[name]) is None else text}' for name in _TEXTS)
+    """The row as JSON. What is JSON text in its table stays as it is."""
+    said = {column: value for column, value in row._mapping.items() if column not in _HIDDEN}
+    plain = {name: _plain(value) for name, value in said.items() if name not in _JSON}
+    texts = ",".join(f'"{name}":{"null" if text is None else text}' for name, text in said.items() if name in _JSON)
     return f"{json.dumps(plain, ensure_ascii=False)[:-1]},{texts}}}\n".encode()
 
 
 def _plain(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
-_SAID = (
-    *("id", "task", *_TEXTS, "source", "split", "votes_for", "votes_against", "weight", "wrong_share"),
-    *("chosen_adapters", "rejected_adapters", "created_at"),
-)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is asked for, in an order that its own index has."""
+
+    select: Select[Any]
+    key: tuple[Column[Any], ...]
+    filters: Mapping[str, Column[Any]]
+
+
+_pairs, _rated, _prompts = table_of(Pair).c, table_of(RatedReply).c, table_of(AskedPrompt).c
+_JSON = frozenset({"prompt", "tools", "chosen", "rejected", "completion", "chosen_adapters", "rejected_adapters"})
+_HIDDEN = frozenset({"replies", "prompt_hash", "reply_hash"})
+_SAID = ("id", "task", "prompt", "tools", "chosen", "rejected", "source", "split", "votes_for", "votes_against", "weight")
+_MORE = ("wrong_share", "chosen_adapters", "rejected_adapters", "created_at")
+_KINDS: Mapping[str, _Kind] = {
+    "pairs": _Kind(
+        select(*(_pairs[name] for name in (*_SAID, *_MORE, "replies"))),
+        (_pairs.replies,),
+        {name: _pairs[name] for name in ("task", "split", "source")},
+    ),
+    # A reply that people rated and that no pair by rating holds: what TRL calls unpaired.
+    "examples": _Kind(
+        select(
+            *(_rated.task, _prompts.prompt, _prompts.tools, _rated.reply.label("completion")),
+            *((_rated.net > 0).label("label"), _prompts.split, _rated.prompt_hash, _rated.reply_hash),
+        )
+        .join(table_of(AskedPrompt), (_prompts.task == _rated.task) & (_prompts.hash == _rated.prompt_hash))
+        .where(_rated.net != 0, _rated.paired.is_(False)),
+        (_rated.prompt_hash, _rated.reply_hash),
+        {"task": _rated.task, "split": _prompts.split},
+    ),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {"split": ("train", "holdout"), "kind": tuple(_KINDS)}
 _TEXT = {"type": "string"}
 
 
@@ -131,4 +154,4 @@ _PARAMETERS = [
     _parameter("source", "Only from this source.", _TEXT),
     _parameter("kind", "Pairs, or unpaired examples.", {"enum": list(_CHOICES["kind"]), "default": "pairs"}),
 ]
-_ANSWER = {"description": "One JSON object a line, in the order of their ids.", "content": {MEDIA_TYPE: {"schema": _TEXT}}}
+_ANSWER = {"description": "One JSON object a line, in an order that stays.", "content": {MEDIA_TYPE: {"schema": _TEXT}}}

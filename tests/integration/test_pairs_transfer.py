@@ -22,7 +22,7 @@ from ingest.keys import create_key
 from ingest.log.embedded import EmbeddedLog
 from pairing.cli import pairs as commands
 from pairing.formats import WRITTEN
-from pairing.tables import DeadLetter, Mark, Offset, Pair, StoredEvent
+from pairing.tables import AskedPrompt, DeadLetter, Mark, Offset, Pair, RatedReply, StoredEvent
 from pairing.transfer import TransferFailed
 from pairing.transfer.service import Service
 from pairing.worker import Worker
@@ -268,6 +268,19 @@ def test_unpaired_examples_are_taken_as_ratings_of_what_was_said(service: Ingest
     said = {(one["generation"]["candidates"][0]["reply"], one["thumb"]) for one in stored}
     assert said == {("c0", "down"), ("c1", "up"), ("c2", "down"), ("c3", "up")}
     assert counts(service) == (4, 0)
+
+
+def test_unpaired_examples_are_exported_as_trl_has_them(lasting: Ingest, tmp_path: Path) -> None:
+    task, out = "rated", tmp_path / "out.jsonl"
+    with database(lasting) as tables, tables.begin() as session:
+        session.add(AskedPrompt(task=task, hash="h", prompt='"p"', tools=None, split="train"))
+        for label, net in (("good", 1), ("bad", -1)):
+            texts = {"reply_hash": label, "reply": f'"{label}"'}
+            session.add(RatedReply(task=task, prompt_hash="h", **texts, ups=0, downs=0, net=net, paired=False))
+    status, said = ran(lasting, "export", "--task", task, "--format", "trl-unpaired", "--out", out)
+    assert (status, said.strip()) == (0, "2 rows written, 0 refused.")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(row["prompt"], row["completion"], row["label"]) for row in rows} == {("p", "good", True), ("p", "bad", False)}
 
 
 def test_what_stops_an_import_is_one_sentence_that_says_what_to_do(lasting: Ingest, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import select
 from starlette.testclient import TestClient
 
 from ingest.app import create_app
 from ingest.keys import KeyRing, create_key
 from ingest.settings import Settings
 from pairing import api
+from pairing.tables import AskedPrompt, RatedReply
 from tests.services.feedback import TASK, choice, generation, preference, ref
 from tests.services.ledger import Ledger
 from tests.services.ledger import ledger as empty_ledger
@@ -50,8 +52,10 @@ def lines(answer: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.content.split(b"\n") if line]
 
 
-def test_every_pair_of_the_task_comes_once_in_the_order_of_ids(get: Get, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = sorted(row.id for row in ledger.rows())
+def test_every_pair_of_the_task_comes_once_in_an_order_that_stays(
+    get: Get, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [row.id for row in sorted(ledger.rows(), key=lambda row: row.replies)]
     assert len(wanted) == 7
     for page in (500, 7, 2, 1):
         monkeypatch.setattr(api, "PAGE_ROWS", page)
@@ -67,6 +71,8 @@ def test_a_pair_is_told_whole(get: Get) -> None:
         {"role": "assistant", "content": "b\u2028"},
     )
     assert (row["task"], row["source"], row["votes_for"], row["votes_against"]) == (TASK, "preference", 1, 0)
+    assert (row["weight"], row["wrong_share"]) == (1, 0.05)
+    assert (row["chosen_adapters"], row["rejected_adapters"]) == ([], [])
     assert row["split"] in ("train", "holdout")
     assert row["created_at"].endswith("+00:00")
 
@@ -76,6 +82,24 @@ def test_pairs_are_picked_by_split_and_by_source(get: Get) -> None:
     sides = [len(lines(get(task=TASK, split=split))) for split in ("train", "holdout")]
     assert sum(sides) == 7
     assert lines(get(tasks=("*",), task="another")) == []
+
+
+def test_replies_that_people_rated_and_no_pair_holds_are_unpaired_examples(
+    get: Get, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger.database.begin() as session:
+        asked = session.exec(select(AskedPrompt).where(AskedPrompt.prompt == '"prompt 1"')).one()
+        for number, (net, paired) in enumerate([(2, False), (-1, False), (0, False), (1, True)]):
+            rating = {"task": TASK, "prompt_hash": asked.hash, "reply_hash": f"{number}", "reply": f'"reply {number}"'}
+            session.add(RatedReply(**rating, ups=max(net, 0), downs=max(-net, 0), net=net, paired=paired))
+    monkeypatch.setattr(api, "PAGE_ROWS", 1)
+    found = lines(get(task=TASK, kind="examples", split=asked.split))
+    shape = {"task": TASK, "prompt": "prompt 1", "tools": None, "split": asked.split}
+    assert found == [
+        shape | {"completion": "reply 0", "label": True},
+        shape | {"completion": "reply 1", "label": False},
+    ]
+    assert [type(row["label"]) for row in found] == [bool, bool]
 
 
 @pytest.mark.parametrize(
