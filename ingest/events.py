@@ -12,6 +12,8 @@ from ingest.settings import TaskName
 # No control characters: ids are printed, keyed and stored in text columns as they are.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
+BASE = "base"
+"""Stands for the model without an adapter wherever an adapter is named."""
 
 
 class Schema(BaseModel):
@@ -21,7 +23,7 @@ class Schema(BaseModel):
 
 
 class TextPart(Schema):
-    """One text part of a message. Images and audio are not supported."""
+    """One text part of a message. Images, audio and files are refused: no pair could keep what they were."""
 
     type: Literal["text"]
     text: str
@@ -89,7 +91,9 @@ class Generation(Schema):
     candidates: tuple[Candidate, ...] = Field(min_length=1, max_length=1_000)
     model: str | None = Field(None, description="The base model.")
     adapter: str | None = Field(None, description="The adapter that wrote the replies; absent for the base model.")
-    sampling: dict[str, float | int | str | bool | None] = Field({}, description="Sampling parameters of the request.")
+    sampling: dict[str, float | int | str | bool | None] = Field(
+        default_factory=dict, description="Sampling parameters of the request."
+    )
 
 
 class Envelope(Schema):
@@ -101,7 +105,7 @@ class Envelope(Schema):
     by: Literal["user", "expert", "criterion"] = Field("user", description="Who says so.")
     occurred_at: AwareDatetime = Field(description="When it happened, with a time zone.")
     revision: int | None = Field(None, ge=0, lt=2**53, description="The app's own counter, per user and generation.")
-    tags: dict[Tag, Tag] = Field({}, max_length=32, description="Free labels, kept with the event.")
+    tags: dict[Tag, Tag] = Field(default_factory=dict, max_length=32, description="Free labels, kept with the event.")
 
 
 class Feedback(Envelope):
@@ -126,7 +130,7 @@ class ChoiceEvent(Feedback):
 
     @model_validator(mode="after")
     def picked_was_shown(self) -> "ChoiceEvent":
-        if len(set(self.shown)) != len(self.shown):
+        if len({(ref.generation_id, ref.candidate) for ref in self.shown}) != len(self.shown):
             raise PydanticCustomError("shown_twice", "shown names a reply twice", {"field": "shown"})
         if isinstance(self.picked, ReplyRef) and self.picked not in self.shown:
             raise PydanticCustomError("not_shown", "picked is not among the replies shown", {"field": "picked"})
@@ -153,7 +157,9 @@ class EditEvent(Feedback):
 
     type: Literal["edit"]
     reply: ReplyRef = Field(description="The model's draft that the edit started from.")
-    edit_of: Identifier | None = Field(None, description="event_id of the earlier edit that this one started from.")
+    edit_of: Identifier | None = Field(
+        None, description="event_id of the earlier edit of this generation that this one started from; its draft counts."
+    )
     saved: Reply = Field(description="The text, or assistant message, as saved.")
 
 
@@ -207,10 +213,13 @@ Event = Annotated[
 event_adapter: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical(value: BaseModel | Any) -> bytes:
     """JSON with sorted keys, no spaces, defaults left out, UTF-8: equal values have equal bytes."""
     plain = value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, BaseModel) else value
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _encoder.encode(plain).encode()
 
 
 def fingerprint(body: bytes) -> str:
