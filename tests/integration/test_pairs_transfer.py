@@ -22,7 +22,7 @@ from ingest.keys import create_key
 from ingest.log.embedded import EmbeddedLog
 from pairing.cli import pairs as commands
 from pairing.formats import WRITTEN
-from pairing.tables import AskedPrompt, DeadLetter, Mark, Offset, Pair, RatedReply, StoredEvent
+from pairing.tables import DeadLetter, Mark, Offset, Pair, StoredEvent
 from pairing.transfer import TransferFailed
 from pairing.transfer.service import Service
 from pairing.worker import Worker
@@ -259,28 +259,27 @@ def event(event_id: str, **more: Any) -> dict[str, Any]:
     return {"type": "preference", "event_id": event_id, "task": TASK} | said | more
 
 
-def test_unpaired_examples_are_taken_as_ratings_of_what_was_said(service: Ingest, tmp_path: Path) -> None:
-    rows = [{"prompt": "p", "completion": f"c{number}", "label": bool(number % 2)} for number in range(4)]
+def test_unpaired_examples_come_out_as_they_went_in(service: Ingest, tmp_path: Path) -> None:
+    """They are ratings that carry what was said; a good and a bad reply to one prompt would become a pair."""
+    asked = [f"prompt {number}" for number in range(4)]
+    texts = [{"prompt": prompt, "completion": " \u2028", "label": prompt > "prompt 1"} for prompt in asked]
+    chats = [
+        {
+            "prompt": [{"role": "user", "content": prompt}],
+            "completion": [{"role": "assistant", "content": "c"}],
+            "label": prompt < "prompt 2",
+            "tools": [TOOL],
+        }
+        for prompt in asked
+    ]
+    rows, out = [*texts, *chats], tmp_path / "out.jsonl"
     assert ran(service, "import", write(tmp_path / "in.jsonl", [*rows, rows[0]]), "--task", TASK)[0] == 0
     paired(service)
-    with database(service) as tables, tables.read() as session:
-        stored = [json.loads(one.body) for one in session.exec(select(StoredEvent)).all()]
-    said = {(one["generation"]["candidates"][0]["reply"], one["thumb"]) for one in stored}
-    assert said == {("c0", "down"), ("c1", "up"), ("c2", "down"), ("c3", "up")}
-    assert counts(service) == (4, 0)
-
-
-def test_unpaired_examples_are_exported_as_trl_has_them(lasting: Ingest, tmp_path: Path) -> None:
-    task, out = "rated", tmp_path / "out.jsonl"
-    with database(lasting) as tables, tables.begin() as session:
-        session.add(AskedPrompt(task=task, hash="h", prompt='"p"', tools=None, split="train"))
-        for label, net in (("good", 1), ("bad", -1)):
-            texts = {"reply_hash": label, "reply": f'"{label}"'}
-            session.add(RatedReply(task=task, prompt_hash="h", **texts, ups=0, downs=0, net=net, paired=False))
-    status, said = ran(lasting, "export", "--task", task, "--format", "trl-unpaired", "--out", out)
-    assert (status, said.strip()) == (0, "2 rows written, 0 refused.")
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert {(row["prompt"], row["completion"], row["label"]) for row in rows} == {("p", "good", True), ("p", "bad", False)}
+    assert counts(service) == (8, 0)
+    status, said = ran(service, "export", "--task", TASK, "--format", "trl-unpaired", "--out", out)
+    assert (status, said.strip()) == (0, "8 rows written, 0 refused.")
+    exported = [json.loads(line) for line in out.read_text().split("\n") if line]
+    assert sorted(exported, key=json.dumps) == sorted(rows, key=json.dumps)
 
 
 def test_what_stops_an_import_is_one_sentence_that_says_what_to_do(lasting: Ingest, tmp_path: Path) -> None:
