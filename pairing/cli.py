@@ -1,4 +1,4 @@
-"""Commands: `whetstone pairing work`, `whetstone pairs list|show`, `whetstone dead-letters list|show`."""
+"""Commands: `whetstone pairing work`, `whetstone pairs list|show|import|export|convert`, `whetstone dead-letters list|show`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from pairing import data_cli
+
 if TYPE_CHECKING:
     from sqlmodel import Session
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
 pairing = typer.Typer(help="Turns events into pairs.", no_args_is_help=True)
 pairs = typer.Typer(help="The pairs that feedback became.", no_args_is_help=True)
+pairs.command("import")(data_cli.import_pairs)
+pairs.command("export")(data_cli.export_pairs)
+pairs.command("convert")(data_cli.convert_pairs)
 dead_letters = typer.Typer(help="Events that could not be processed, with the reason.", no_args_is_help=True)
 
 _A_PERSON_DECIDES = 3
