@@ -58,7 +58,9 @@ class Place:
             self.database.at(None, act)
 
     def leave(self) -> None:
-        """Its partitions go to the others."""
+        """Its partitions go to the others, whether it ends cleanly or had died."""
+        if self.worker:
+            self.worker.close()
         self.worker = None
         self._log.leave(self.name)
 
@@ -136,6 +138,7 @@ class Workers(RuleBasedStateMachine):
             self.read_to_the_end()
         finally:
             for place in self.places.values():
+                place.leave()
                 place.database.close()
 
 

@@ -22,7 +22,8 @@ def assert_as_the_model_says(database: Database, sent: Iterable[Event], settings
         (task, prompt_hash(prompt, tools), reply): label for (task, prompt, tools, reply), label in wanted["examples"].items()
     }
     for part in wanted:
-        assert _differing(held[part], wanted[part]) == {}, part
+        differing = _differing(held[part], wanted[part])
+        assert not differing, f"{part}, as held and as the model says: {differing}"
 
 
 def _held(database: Database) -> Mapping[str, Mapping[Any, Any]]:
