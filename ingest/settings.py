@@ -131,6 +131,11 @@ class PairingSettings(Section):
 
     batch_events: int = Field(2_000, ge=1, le=50_000, description="Most events stored in one transaction.")
     poll_s: float = Field(0.2, gt=0, le=10, description="Longest wait for new events, in seconds.")
+    host: str = Field("127.0.0.1", description="Address on which a worker answers /metrics and /healthz.")
+    port: int = Field(8403, ge=1, le=65535, description="Port of these. A worker that finds it taken goes on without.")
+    allowed_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "[::1]"), description="Host headers that are answered; others get 400."
+    )
 
 
 class TrainerSettings(Section):

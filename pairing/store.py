@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import update
@@ -78,7 +79,7 @@ def _keep_dead(session: Session, letters: Mapping[str, DeadLetter]) -> None:
     insert_all(session, DeadLetter, _LETTER, [tuple(row[name] for name in _LETTER) for row in rows])
 
 
-def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
+def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> None:
     """Write what is new, and mark it to be derived later, by whoever may."""
     task, events = fresh.facts.task, fresh.facts.events
     fresh.facts.write(session)
@@ -86,7 +87,7 @@ def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
     marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
     alone = {id_ for id_, one in events.items() if not held(one.event) and not any(named(one.event))}
     marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
-    insert_all(session, Mark, ("task", "kind", "key"), [(task, *mark) for mark in marks])
+    insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])
 
 
 def write_events(session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]) -> None:

@@ -209,8 +209,9 @@ class Mark(SQLModel, table=True):
 
     id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
     task: str
-    kind: str = Field(description="generation, event or user.")
+    kind: str = Field(description="generation or event.")
     key: str
+    left_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class RulesInForce(SQLModel, table=True):
