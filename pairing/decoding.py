@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from ingest.events import Event, canonical, event_adapter, fingerprint
-from ingest.log import Record
+from ingest.log import Record, is_emptied
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_000
 _MOST_ERRORS = 20
+_CONFLICT = "Another event with this event_id counts. Two different events need two ids."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,17 @@ class Accepted:
 
 @dataclass(slots=True)
 class Batch:
-    """Records sorted out: each event once, and what can never count."""
+    """Records sorted out: each event once, the bodies that lost an id to another one, and what can never be valid."""
 
     events: dict[tuple[str, str], Accepted] = field(default_factory=dict)
+    lost: list[Accepted] = field(default_factory=list)
     dead: dict[str, DeadLetter] = field(default_factory=dict)
 
 
 def decode(records: Iterable[Record]) -> Batch:
-    """Of two bodies under one id in these records the smaller hash stays; the other is a dead letter."""
+    """Of two bodies under one id in these records the smaller hash stays. What the log has emptied of its content is no event."""
     batch = Batch()
-    for record in records:
+    for record in (record for record in records if not is_emptied(record)):
         found = _read(record)
         if isinstance(found, DeadLetter):
             batch.dead[found.id] = found
@@ -51,7 +53,7 @@ def decode(records: Iterable[Record]) -> Batch:
         first = batch.events.get(found.key, found)
         batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
         if larger.body_hash != batch.events[found.key].body_hash:
-            batch.dead[larger.body_hash] = in_conflict(larger.body, record)
+            batch.lost.append(larger)
     return batch
 
 
@@ -62,8 +64,7 @@ def received_at(record: Record) -> datetime:
 
 def in_conflict(body: bytes, record: Record) -> DeadLetter:
     """The dead letter of a body whose id belongs to another one. `record` is the one that showed it."""
-    detail = "Another event with this event_id counts. Two different events need two ids."
-    return _dead(DeadReason.CONFLICTING_BODY, detail, body, record)
+    return _dead(DeadReason.CONFLICTING_BODY, _CONFLICT, body, record)
 
 
 def _read(record: Record) -> Accepted | DeadLetter:

@@ -64,7 +64,7 @@ def _standings(session: Session, task: str, deciding: Collection[str]) -> dict[s
 
 def _write_outcomes(session: Session, task: str, wanted: Mapping[str, Outcome]) -> None:
     events = table_of(StoredEvent)
-    current = select(events.c.event_id, events.c.outcome).where(events.c.task == task)
+    current = select(events.c.event_id, events.c.outcome).where(events.c.task == task, events.c.body != "")  # no skeletons
     changed = [
         {"task": task, "event_id": row.event_id, "outcome": wanted[row.event_id].value}
         for row in select_in(session, current, events.c.event_id, wanted)

@@ -8,16 +8,15 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlmodel import Session
 
-from ingest.events import ErasureEvent, Event, Feedback, Generation, PreferenceEvent, event_adapter
+from ingest.events import Event, Feedback, Generation, PreferenceEvent, event_adapter
 from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
 from pairing.outcomes import Outcome
 from pairing.rows import select_in, table_of
 from pairing.rules.votes import Generated
-from pairing.tables import AskedPrompt, Erasure, EventGeneration, GenerationVersion, Mark, StoredEvent, StoredVote
+from pairing.tables import AskedPrompt, EventGeneration, GenerationVersion, Mark, StoredEvent, StoredVote
 
 _events, _names = table_of(StoredEvent), table_of(EventGeneration)
-_versions, _erasures = table_of(GenerationVersion), table_of(Erasure)
-_prompts, _votes = table_of(AskedPrompt), table_of(StoredVote)
+_versions, _prompts, _votes = table_of(GenerationVersion), table_of(AskedPrompt), table_of(StoredVote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,7 @@ def _reach(session: Session, task: str, marks: Sequence[Mark]) -> _Reach:
     marked: defaultdict[str, set[str]] = defaultdict(set)
     for mark in marks:
         marked[mark.kind].add(mark.key)
-    by_user = select(_events.c.event_id).where(_events.c.task == task)
-    held_by_user = select(_versions.c.generation_id).where(_versions.c.task == task)
-    new_events = marked["event"] | {row.event_id for row in select_in(session, by_user, _events.c.user, marked["user"])}
-    new = marked["generation"] | {row[0] for row in select_in(session, held_by_user, _versions.c.user, marked["user"])}
+    new_events, new = marked["event"], marked["generation"]
     links = select(_names.c.event_id, _names.c.generation_id).where(_names.c.task == task)
     events: set[str] = set()
     generations: set[str] = set()
@@ -77,7 +73,7 @@ def _reach(session: Session, task: str, marks: Sequence[Mark]) -> _Reach:
 
 
 def _lock_events(session: Session, task: str, ids: Collection[str]) -> list[Event]:
-    bodies = select(_events.c.body).where(_events.c.task == task).with_for_update()
+    bodies = select(_events.c.body).where(_events.c.task == task, _events.c.body != "").with_for_update()  # no skeletons
     return [event_adapter.validate_json(row.body) for row in select_in(session, bodies, _events.c.event_id, ids)]
 
 
@@ -96,13 +92,8 @@ def _prompts_of(session: Session, task: str, events: Sequence[Event], versions: 
 
 
 def _scope(session: Session, task: str, reach: _Reach, events: Sequence[Event], versions: Sequence[Row[Any]]) -> Scope:
-    users = {event.user for event in events} | {version.user for version in versions}
-    of_task = select(_erasures.c.user).where(_erasures.c.task == task)
-    erased = {row.user for row in select_in(session, of_task, _erasures.c.user, users - {None})}
-    generations = _generations(session, task, [version for version in versions if version.user not in erased])
-    feedback = [e for e in events if isinstance(e, Feedback | PreferenceEvent) and e.user not in erased]
-    gone = {e.event_id: Outcome.ERASED for e in events if e.user in erased and not isinstance(e, ErasureEvent)}
-    return Scope(reach.events, feedback, generations, _of_records(versions, erased) | gone)
+    feedback = [event for event in events if isinstance(event, Feedback | PreferenceEvent)]
+    return Scope(reach.events, feedback, _generations(session, task, versions), _of_records(versions))
 
 
 def _generations(session: Session, task: str, versions: Sequence[Row[Any]]) -> dict[str, Generated]:
@@ -125,13 +116,7 @@ def _generated(holder: Event, version: Row[Any]) -> Generated:
     return Generated(version.event_id, version.prompt_hash, version.evaluation, held.adapter, as_messages, replies)
 
 
-def _of_records(versions: Sequence[Row[Any]], erased: Collection[str]) -> dict[str, Outcome]:
+def _of_records(versions: Sequence[Row[Any]]) -> dict[str, Outcome]:
     """Outcomes of the gateway's records, which no feedback changes."""
     recorded = (version for version in versions if version.rank.startswith("0"))
-    return {version.event_id: _of_record(version, erased) for version in recorded}
-
-
-def _of_record(version: Row[Any], erased: Collection[str]) -> Outcome:
-    if version.user in erased:
-        return Outcome.ERASED
-    return Outcome.EVALUATION if version.evaluation else Outcome.RECORDED
+    return {version.event_id: Outcome.EVALUATION if version.evaluation else Outcome.RECORDED for version in recorded}

@@ -12,6 +12,7 @@ from ingest.settings import Settings, TaskSettings
 from pairing.holdout import keep_holdout
 from pairing.rows import insert_new, table_of, update_by
 from pairing.tables import EventGeneration, Mark, Offset, RulesInForce, StoredEvent
+from pairing.tombstones import keep_erasure_key
 
 
 def prepare(session: Session, settings: Settings, log_id: str) -> None:
@@ -20,10 +21,12 @@ def prepare(session: Session, settings: Settings, log_id: str) -> None:
     Raises:
         LogMoved: the database was read from another log.
         HoldoutChanged: the holdout key or share is another than before.
-        WrongSetting: there is no holdout key.
+        ErasureKeyChanged: the erasure key is another than before.
+        WrongSetting: there is no holdout key, or no erasure key.
     """
     keep_log(session, log_id)
     keep_holdout(session, settings.holdout)
+    keep_erasure_key(session, settings.erasure)
     _mark_changed_rules(session, settings.tasks)
 
 

@@ -23,21 +23,14 @@ from ingest.events import (
     event_adapter,
     fingerprint,
 )
+from pairing.absorb import absorb
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
 from pairing.holdout import Splitter
 from pairing.identity import prompt_hash, prompt_json, tools_json
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, insert_all, insert_new, select_in, table_of, update_by
-from pairing.tables import (
-    AskedPrompt,
-    DeadLetter,
-    Erasure,
-    EventGeneration,
-    GenerationVersion,
-    Mark,
-    Offset,
-    StoredEvent,
-)
+from pairing.tables import AskedPrompt, DeadLetter, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
+from pairing.tombstones import Known
 
 Row = dict[str, Any]
 
@@ -70,8 +63,9 @@ def advance(session: Session, log_id: str, reads: Mapping[int, Read]) -> None:
             raise OffsetMoved(f"partition {partition} is not at {read.start} any more")
 
 
-def store(session: Session, batch: Batch, split: Splitter, tasks: Collection[str]) -> None:
+def store(session: Session, batch: Batch, split: Splitter, tasks: Collection[str], known: Known) -> None:
     """Add what is new of a batch, and mark what must be derived again. The same batch again changes nothing."""
+    absorb(session, batch, known)
     rows = {key: _event_row(accepted, tasks) for key, accepted in batch.events.items()}
     inserted = {tuple(key) for key in insert_new(session, StoredEvent, list(rows.values()))}
     facts = _Facts(split)
@@ -79,7 +73,8 @@ def store(session: Session, batch: Batch, split: Splitter, tasks: Collection[str
         if key in inserted:
             facts.add(accepted.event)
     clashes = [accepted for key, accepted in batch.events.items() if key not in inserted]
-    dead = batch.dead | {letter.id: letter for letter in _settle(session, clashes, rows, facts)}
+    lost = [in_conflict(one.body, one.record) for one in batch.lost]
+    dead = batch.dead | {letter.id: letter for letter in (*lost, *_settle(session, clashes, rows, facts))}
     facts.write(session)
     insert_new(session, DeadLetter, [letter.model_dump() for letter in dead.values()])
 
@@ -108,7 +103,7 @@ def _settle(
 def _replace(session: Session, old: Event, new: Accepted, row: Row, facts: "_Facts") -> None:
     """Take back what followed from the old body. Its votes are found, by the event's own mark, when it is derived."""
     which = {"task": old.task, "event_id": old.event_id}
-    for model in (EventGeneration, GenerationVersion, Erasure):
+    for model in (EventGeneration, GenerationVersion):
         delete_by(session, model, [which])
     update_by(session, StoredEvent, ["task", "event_id"], [row])
     facts.mark(old)
@@ -123,7 +118,6 @@ class _Facts:
     split: Splitter
     names: list[Row] = field(default_factory=list)
     versions: list[Row] = field(default_factory=list)
-    erasures: list[Row] = field(default_factory=list)
     prompts: dict[tuple[str, str], Row] = field(default_factory=dict)
     marks: set[tuple[str, str, str]] = field(default_factory=set)
 
@@ -133,8 +127,6 @@ class _Facts:
         held = _held(event)
         if held:
             self.versions.append({**which, **_version(event, held), "prompt_hash": self._prompt(event.task, held)})
-        if isinstance(event, ErasureEvent):
-            self.erasures.append({**which, "user": event.user})
         if isinstance(event, PreferenceEvent):
             self._prompt(event.task, event)
         self.mark(event)
@@ -144,14 +136,11 @@ class _Facts:
         self.marks |= {(event.task, "generation", id_) for id_ in _named(event) | ({held.generation_id} if held else set())}
         if isinstance(event, PreferenceEvent):
             self.marks.add((event.task, "event", event.event_id))
-        if isinstance(event, ErasureEvent):
-            self.marks.add((event.task, "user", event.user))
 
     def write(self, session: Session) -> None:
         insert_new(session, AskedPrompt, list(self.prompts.values()))
         insert_new(session, EventGeneration, self.names)
         insert_new(session, GenerationVersion, self.versions)
-        insert_new(session, Erasure, self.erasures)
         insert_all(session, Mark, [{"task": task, "kind": kind, "key": key} for task, kind, key in sorted(self.marks)])
 
     def _prompt(self, task: str, asked: Generation | PreferenceEvent) -> str:
@@ -182,8 +171,6 @@ def _first_outcome(event: Event, tasks: Collection[str]) -> Outcome:
     """Before anything is derived."""
     if isinstance(event, GenerationEvent):
         return Outcome.EVALUATION if event.purpose == "evaluation" else Outcome.RECORDED
-    if isinstance(event, ErasureEvent):
-        return Outcome.APPLIED
     if event.task not in tasks:
         return Outcome.UNKNOWN_TASK
     return Outcome.NOT_PAIRED_YET if isinstance(event, ScoreEvent | RatingEvent) else Outcome.WAITING_FOR_GENERATION

@@ -1,6 +1,7 @@
 """The worker: reads the event log, stores, derives, and goes on where it was whatever dies when."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -10,18 +11,24 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest.database import Database
-from ingest.log import EventLog, LogUnavailable, Record, open_log
+from ingest.erasure import tombstone
+from ingest.log import EventLog, Forgets, LogUnavailable, Record, open_log
 from ingest.settings import Settings
 from pairing.decoding import decode
 from pairing.derive import derive_marked
 from pairing.holdout import splitter
+from pairing.removal import Remover
+from pairing.retention import EVERY_S, let_expire
 from pairing.start import prepare
 from pairing.store import OffsetMoved, Read, advance, store
 from pairing.tables import Offset
+from pairing.tombstones import Known
 
 logger = logging.getLogger(__name__)
 
 _PAUSES_S = (0.2, 0.5, 1, 2, 5, 10)
+_REMOVALS_A_TURN = 8
+"""Steps of removals, so that a long one does not keep new events waiting."""
 _AWAY = (LogUnavailable, OperationalError, InterfaceError, PoolTimeout)
 """Errors that end by themselves: the log or the database cannot be reached or cannot write now."""
 
@@ -33,7 +40,8 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
         LogMoved: the log is not the one that the database was filled from, or does not hold what is to be read next.
         MemberReplaced: another process reads under the same name.
         HoldoutChanged: the holdout key or share is another than before.
-        WrongSetting: there is no holdout key.
+        ErasureKeyChanged: the erasure key is another than before.
+        WrongSetting: there is no holdout key, or no erasure key.
     """
     with ExitStack() as stack:
         database = Database(settings.database_url, settings.database.pool_size)
@@ -72,6 +80,9 @@ class Worker:
         self._database = database
         self._log_id = log.log_id
         self._split = splitter(settings.holdout)
+        self._known = Known(tombstone(settings.erasure), log.log_id, "removed" if isinstance(log, Forgets) else "retention")
+        self._remover = Remover(database, log, settings.tasks, lambda: datetime.now(UTC))
+        self._expire_at = 0.0
         self._starts: dict[int, int | None] = {}
         with database.begin() as session:
             prepare(session, settings, log.log_id)
@@ -82,11 +93,25 @@ class Worker:
         polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
         if polled:
             self._store(polled)
-        while derive_marked(self._database, self._settings, datetime.now(UTC)):
-            pass
+        self._expire()
+        self._derive()
+        for _ in range(_REMOVALS_A_TURN):
+            if not self._remover.step():
+                break
+            self._derive()
 
     def close(self) -> None:
         self._subscription.close()
+
+    def _derive(self) -> None:
+        while derive_marked(self._database, self._settings, datetime.now(UTC)):
+            pass
+
+    def _expire(self) -> None:
+        if time.monotonic() >= self._expire_at:
+            with self._database.begin() as session:
+                let_expire(session, self._settings, datetime.now(UTC))
+            self._expire_at = time.monotonic() + EVERY_S
 
     def _store(self, polled: Mapping[int, Sequence[Record]]) -> None:
         reads = {number: Read(self._starts[number], records[-1].offset + 1) for number, records in polled.items()}
@@ -94,7 +119,7 @@ class Worker:
         try:
             with self._database.begin() as session:
                 advance(session, self._log_id, reads)
-                store(session, batch, self._split, self._settings.tasks)
+                store(session, batch, self._split, self._settings.tasks, self._known)
         except OffsetMoved as error:
             logger.info("reads again: %s", error)
             self._rewind(polled)
