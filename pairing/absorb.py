@@ -5,6 +5,7 @@ dead letter. An erasure itself is such a body: only its tombstone keeps it. So i
 whether the erasure came before, between or after them.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,9 +17,9 @@ from sqlmodel import Session
 from ingest.events import ErasureEvent
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
 from pairing.outcomes import Outcome
-from pairing.rows import insert_new, select_in, table_of, update_by
-from pairing.skeleton import leave_marks, strip
-from pairing.tables import DeadLetter, LateRecord, StoredEvent
+from pairing.rows import insert_all, insert_new, select_in, table_of, update_by
+from pairing.skeleton import leave_marks, prompts_of, strip
+from pairing.tables import DeadLetter, LateRecord, Removal, StoredEvent
 from pairing.tombstones import (
     Key,
     Known,
@@ -49,6 +50,7 @@ def absorb(session: Session, batch: Batch, known: Known) -> None:
     if doomed:
         _take_out(batch, doomed)
         _bury(session, doomed, erased, before)
+        _note_prompts(session, [(one, erased[user]) for one, _ in doomed if (user := _user(one)) in erased])
     for id_, claim in claims.items():
         if claim in erased:
             del batch.dead[id_]
@@ -78,6 +80,19 @@ def _note_late(session: Session, batch: Batch, claims: Mapping[str, Key], erased
     places |= {(batch.dead[id_].partition, batch.dead[id_].offset) for id_, claim in claims.items() if claim in late}
     rows = [{"log_id": known.log_id, "partition": partition, "offset": offset} for partition, offset in sorted(places)]
     insert_new(session, LateRecord, rows)
+
+
+def _note_prompts(session: Session, of_erased: Sequence[tuple[Accepted, str]]) -> None:
+    """Evaluations may repeat the prompts all the same, where a log is read again: they are looked for."""
+    prompts: defaultdict[Key, set[str]] = defaultdict(set)
+    for one, user_hash in of_erased:
+        prompts[one.event.task, user_hash] |= prompts_of([one.event])
+    rows = [
+        {"task": task, "user_hash": hash_, "state": "derive", "prompts": json.dumps(sorted(asked))}
+        for (task, hash_), asked in sorted(prompts.items())
+        if asked
+    ]
+    insert_all(session, Removal, rows)
 
 
 def _take_out(batch: Batch, doomed: Sequence[tuple[Accepted, Outcome]]) -> None:

@@ -4,7 +4,7 @@ A skeleton has no user, and an empty body and body hash: nobody can tell from it
 from the content is not touched here: the marks that are left see to it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
@@ -63,11 +63,6 @@ def prompts_of(events: Iterable[Event]) -> set[str]:
     """Hashes of the prompts that these events hold, as AskedPrompt has them."""
     asked = (event if isinstance(event, PreferenceEvent) else held_by(event) for event in events)
     return {prompt_hash(prompt_json(one.prompt), tools_json(one.tools)) for one in asked if one}
-
-
-def skeleton_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
-    """The one that counts of several: whichever came first, the same."""
-    return next(one for one in (Outcome.APPLIED, Outcome.EXPIRED, Outcome.ERASED) if one in outcomes)
 
 
 def _note(stripped: Stripped, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text
 from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
@@ -158,12 +158,11 @@ class Removal(SQLModel, table=True):
     """A removal under way: of a user, or of what is older than a time. Deleted when it is done, and with it the user's id."""
 
     __tablename__ = "removals"
-    __table_args__ = (UniqueConstraint("task", "user_hash"),)
 
     id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
     task: str
     user_hash: str | None = Field(None, description="As in Erasure.")
-    user: str | None = Field(None, description="Whom to look for.")
+    user: str | None = Field(None, description="Whom to look for; none where only prompts are left to remove.")
     before: datetime | None = Field(None, sa_type=UtcDateTime, description="As in Retention.")
     state: str = Field("content", description="content, derive or log: what comes next.")
     last_mark: int = Field(0, sa_type=BigInteger, description="The newest mark that it left to derive.")

@@ -90,7 +90,7 @@ def erased_of(session: Session, users: Iterable[Key], tombstone: Tombstone) -> d
 def under_way(session: Session, erased: Iterable[Key]) -> set[Key]:
     """Of tasks and users' hashes those whose removal has not come to the event log yet, and will look through it."""
     wanted = set(erased)
-    before = select(_removals.c.task, _removals.c.user_hash).where(_removals.c.state != "log")
+    before = select(_removals.c.task, _removals.c.user_hash).where(_removals.c.state != "log", _removals.c.user.is_not(None))
     rows = select_in(session, before, _removals.c.user_hash, {hash_ for _, hash_ in wanted})
     return {(row.task, row.user_hash) for row in rows} & wanted
 
