@@ -9,17 +9,16 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select
 from sqlmodel import Session
 
 from ingest.events import ErasureEvent
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
 from pairing.outcomes import Outcome
-from pairing.rows import insert_all, insert_new, select_in, table_of, update_by
-from pairing.skeleton import leave_marks, prompts_of, strip
-from pairing.tables import DeadLetter, LateRecord, Removal, StoredEvent
+from pairing.rows import insert_all, insert_new, select_by, update_by
+from pairing.skeleton import Stripped, prompts_of, strip
+from pairing.tables import LateRecord, Removal, StoredEvent
 from pairing.tombstones import (
     Key,
     Known,
@@ -29,16 +28,21 @@ from pairing.tombstones import (
     cutoffs,
     erased_of,
     keep_removals_out,
+    start,
     under_way,
 )
 
-_events = table_of(StoredEvent)
+_KEY = ("task", "event_id")
+_COLUMNS = (*_KEY, "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
 _BY_RANK = (Outcome.APPLIED, Outcome.EXPIRED, Outcome.ERASED)
 """Of several bodies under one id, what the skeleton says."""
 
 
-def absorb(session: Session, batch: Batch, known: Known) -> None:
-    """Take what is erased or expired out of the batch, and store skeletons in its place. What is left of the batch counts."""
+def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
+    """Take what is erased or expired out of the batch, and store skeletons in its place. What is left of the batch counts.
+
+    Returns, by task, the events whose content went with it: what followed from them is to be derived again.
+    """
     keep_removals_out(session)
     arrived = [*batch.events.values(), *batch.lost]
     ask(session, [one.event for one in arrived if isinstance(one.event, ErasureEvent)], known)
@@ -46,14 +50,15 @@ def absorb(session: Session, batch: Batch, known: Known) -> None:
     users = {user for one in arrived if (user := _user(one))}
     erased, before = erased_of(session, {*users, *claims.values()}, known.tombstone), cutoffs(session)
     _note_late(session, batch, claims, erased, known)
-    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, before))]
-    if doomed:
-        _take_out(batch, doomed)
-        _bury(session, doomed, erased, before)
-        _note_prompts(session, [(one, erased[user]) for one, _ in doomed if (user := _user(one)) in erased])
     for id_, claim in claims.items():
         if claim in erased:
             del batch.dead[id_]
+    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, before))]
+    if not doomed:
+        return {}
+    _take_out(batch, doomed)
+    _note_prompts(session, [(one, erased[user]) for one, _ in doomed if (user := _user(one)) in erased])
+    return _bury(session, batch, doomed, erased, before)
 
 
 def _user(accepted: Accepted) -> Key | None:
@@ -73,7 +78,7 @@ def _note_late(session: Session, batch: Batch, claims: Mapping[str, Key], erased
     """Records that came after the event log was looked through for their user."""
     if known.log != "removed" or not erased:
         return
-    looking = under_way(session, [(task, hash_) for (task, _), hash_ in erased.items()])
+    looking = under_way(session, {(task, hash_) for (task, _), hash_ in erased.items()})
     late = {key for key, hash_ in erased.items() if (key[0], hash_) not in looking}
     arrived = (one for one in (*batch.events.values(), *batch.lost) if not isinstance(one.event, ErasureEvent))
     places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late}
@@ -87,12 +92,8 @@ def _note_prompts(session: Session, of_erased: Sequence[tuple[Accepted, str]]) -
     prompts: defaultdict[Key, set[str]] = defaultdict(set)
     for one, user_hash in of_erased:
         prompts[one.event.task, user_hash] |= prompts_of([one.event])
-    rows = [
-        {"task": task, "user_hash": hash_, "state": "derive", "prompts": json.dumps(sorted(asked))}
-        for (task, hash_), asked in sorted(prompts.items())
-        if asked
-    ]
-    insert_all(session, Removal, rows)
+    asked = {key: json.dumps(sorted(of_user)) for key, of_user in prompts.items() if of_user}
+    start(session, [Removal(task=key[0], user_hash=key[1], state="prompts", prompts=of_user) for key, of_user in asked.items()])
 
 
 def _take_out(batch: Batch, doomed: Sequence[tuple[Accepted, Outcome]]) -> None:
@@ -104,52 +105,60 @@ def _take_out(batch: Batch, doomed: Sequence[tuple[Accepted, Outcome]]) -> None:
 
 
 def _bury(
-    session: Session, doomed: Sequence[tuple[Accepted, Outcome]], erased: Mapping[Key, str], before: Mapping[str, datetime]
-) -> None:
+    session: Session,
+    batch: Batch,
+    doomed: Sequence[tuple[Accepted, Outcome]],
+    erased: Mapping[Key, str],
+    before: Mapping[str, datetime],
+) -> dict[str, Stripped]:
     best: dict[Key, tuple[Accepted, Outcome]] = {}
     for one in sorted(doomed, key=lambda pair: (_BY_RANK.index(pair[1]), pair[0].event.occurred_at)):
         best.setdefault(one[0].key, one)
-    rows = {key: _skeleton(one, outcome) for key, (one, outcome) in best.items()}
-    new = {tuple(key) for key in insert_new(session, StoredEvent, list(rows.values()))}
-    buried = [(one.event.task, _user(one)) for key, (one, outcome) in best.items() if key in new and outcome is Outcome.ERASED]
-    count(session, [(task, erased[user]) for task, user in buried if user])
-    by_task: defaultdict[str, set[str]] = defaultdict(set)
-    for task, event_id in best.keys() - new:
-        by_task[task].add(event_id)
-    for task, ids in sorted(by_task.items()):
-        for kept in _kept(session, task, ids):
-            is_doomed = (task, kept.user) in erased or (task in before and kept.occurred_at < before[task])
-            _settle(session, kept, *best[task, kept.event_id], is_doomed)
+    kept = {(row[0], row[1]): _Kept(*row) for row in select_by(session, StoredEvent, _Kept._fields, _KEY, list(best))}
+    new = {key: one for key, one in best.items() if key not in kept}
+    insert_all(session, StoredEvent, _COLUMNS, [_skeleton(*one) for one in new.values()])
+    count(
+        session, [(key[0], erased[user]) for key, (one, fate) in new.items() if fate is Outcome.ERASED and (user := _user(one))]
+    )
+    freed: defaultdict[str, Stripped] = defaultdict(Stripped)
+    for key, row in sorted(kept.items()):
+        came, outcome = best[key]
+        if not row.body:
+            _outrank(session, row, came, outcome)
+        elif (row.task, row.user) in erased or (row.task in before and row.occurred_at < before[row.task]):
+            _rename(session, row, came, outcome)
+        else:
+            letter = in_conflict(row.body.encode(), came.record)
+            batch.dead[letter.id] = letter
+            freed[row.task].add(strip(session, row.task, [row.event_id], outcome))
+            _rename(session, row, came, outcome)
+    return dict(freed)
 
 
-def _settle(session: Session, kept: Row[Any], came: Accepted, outcome: Outcome, is_doomed: bool) -> None:
-    """A skeleton's id is taken. Content of somebody else goes to the dead letters; doomed content is left to its removal."""
-    change = {"task": kept.task, "event_id": kept.event_id}
-    if kept.body and not is_doomed:
-        insert_new(session, DeadLetter, [in_conflict(kept.body.encode(), came.record).model_dump()])
-        leave_marks(session, kept.task, strip(session, kept.task, [kept.event_id], outcome))
+class _Kept(NamedTuple):
+    """What is stored under the id of a doomed event."""
+
+    task: str
+    event_id: str
+    user: str | None
+    occurred_at: datetime
+    body: str
+    outcome: str
+
+
+def _outrank(session: Session, kept: _Kept, came: Accepted, outcome: Outcome) -> None:
+    """Of two skeletons the same one stays, whichever came first."""
+    if _BY_RANK.index(outcome) < _BY_RANK.index(Outcome(kept.outcome)):
+        update_by(session, StoredEvent, _KEY, ("type", "outcome"), [(*kept[:2], came.event.type, outcome)])
+
+
+def _rename(session: Session, kept: _Kept, came: Accepted, outcome: Outcome) -> None:
+    """An erasure takes the id over, also from content that is to be removed yet: its skeleton will be the erasure's."""
     if outcome is Outcome.APPLIED:
-        change |= {"type": came.event.type}
-    if not kept.body and _BY_RANK.index(outcome) < _BY_RANK.index(Outcome(kept.outcome)):
-        change |= {"outcome": outcome.value}
-    if len(change) > 2:
-        update_by(session, StoredEvent, ["task", "event_id"], [change])
+        update_by(session, StoredEvent, _KEY, ("type",), [(*kept[:2], came.event.type)])
 
 
-def _kept(session: Session, task: str, ids: set[str]) -> list[Row[Any]]:
-    return select_in(session, select(_events).where(_events.c.task == task).with_for_update(), _events.c.event_id, ids)
-
-
-def _skeleton(accepted: Accepted, outcome: Outcome) -> dict[str, Any]:
+def _skeleton(accepted: Accepted, outcome: Outcome) -> tuple[Any, ...]:
     event = accepted.event
-    return {
-        "task": event.task,
-        "event_id": event.event_id,
-        "type": event.type,
-        "user": None,
-        "occurred_at": event.occurred_at,
-        "received_at": received_at(accepted.record),
-        "body": "",
-        "body_hash": "",
-        "outcome": outcome.value,
-    }
+    at = event.occurred_at, received_at(accepted.record)
+    return event.task, event.event_id, event.type, None, *at, "", "", outcome

@@ -19,6 +19,7 @@ dead_letters = typer.Typer(help="Events that could not be processed, with the re
 _A_PERSON_DECIDES = 3
 """Exit status of a worker that must not be started again before somebody has read why it stopped."""
 _SHOWN = 60
+_JSON = ("prompt", "tools", "chosen", "rejected", "chosen_adapters", "rejected_adapters", "counted")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, help="Print at most so many, the newest first.")]
 
@@ -84,17 +85,15 @@ def list_pairs(
 @pairs.command("show")
 def show_pair(pair_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False) -> None:
     """Show a pair whole, with the events behind it."""
-    from sqlmodel import select
-
-    from pairing.tables import Pair, PairEvent, StoredEvent
+    from pairing import ballots
+    from pairing.rows import select_by
+    from pairing.tables import Pair, StoredEvent
 
     with _session() as session:
         pair = _the_one(session, Pair, pair_id)
-        of_pair = select(StoredEvent.event_id, StoredEvent.type).join(
-            PairEvent,
-            (PairEvent.task == StoredEvent.task) & (PairEvent.event_id == StoredEvent.event_id),  # type: ignore[arg-type]  # SQLModel types columns as values
-        )
-        rows = session.exec(of_pair.where(PairEvent.pair_id == pair.id).order_by(StoredEvent.occurred_at)).all()  # type: ignore[arg-type]  # as above
+        behind = {id_ for vote in ballots.on(session, pair.task, [pair.replies]) for id_ in vote.behind}
+        keys = [(pair.task, id_) for id_ in sorted(behind)]
+        rows = select_by(session, StoredEvent, ("event_id", "type"), ("task", "event_id"), keys)
     told = _of_pair(pair) | {"events": [{"event_id": event_id, "type": type_} for event_id, type_ in rows]}
     _print_json(told) if as_json else _print_whole(told)
 
@@ -142,8 +141,7 @@ def _default_member() -> str:
 
 
 def _of_pair(pair: "Pair") -> dict[str, Any]:
-    texts = {name: _parsed(getattr(pair, name)) for name in ("prompt", "tools", "chosen", "rejected")}
-    return pair.model_dump(mode="json") | texts
+    return pair.model_dump(mode="json") | {name: _parsed(getattr(pair, name)) for name in _JSON}
 
 
 def _of_letter(letter: "DeadLetter") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from ingest.events import Event, canonical, event_adapter, fingerprint
+from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter
@@ -15,7 +15,6 @@ from pairing.tables import DeadLetter
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_000
 _MOST_ERRORS = 20
-_CONFLICT = "Another event with this event_id counts. Two different events need two ids."
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Accepted:
     """A valid event, and the record that it came in."""
 
     event: Event
-    body: bytes  # canonical JSON
+    body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
 
@@ -45,7 +44,9 @@ class Batch:
 def decode(records: Iterable[Record]) -> Batch:
     """Of two bodies under one id in these records the smaller hash stays. What the log has emptied of its content is no event."""
     batch = Batch()
-    for record in (record for record in records if not is_emptied(record)):
+    for record in records:
+        if is_emptied(record):
+            continue
         found = _read(record)
         if isinstance(found, DeadLetter):
             batch.dead[found.id] = found
@@ -64,19 +65,19 @@ def received_at(record: Record) -> datetime:
 
 def in_conflict(body: bytes, record: Record) -> DeadLetter:
     """The dead letter of a body whose id belongs to another one. `record` is the one that showed it."""
-    return _dead(DeadReason.CONFLICTING_BODY, _CONFLICT, body, record)
+    detail = "Another event with this event_id counts. Two different events need two ids."
+    return _dead(DeadReason.CONFLICTING_BODY, detail, body, record)
 
 
 def _read(record: Record) -> Accepted | DeadLetter:
     try:
         event = event_adapter.validate_json(record.value)
         event.occurred_at.astimezone(UTC)
-        body = canonical(event)
     except ValidationError as error:
         return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
     except OverflowError:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    return Accepted(event, body, fingerprint(body), record)
+    return Accepted(event, record.value, fingerprint(record.value), record)
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

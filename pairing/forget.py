@@ -1,13 +1,13 @@
 """Removes what a user's events, or a task's old events, hold from the database: in bounded steps, each a transaction.
 
-The content goes first, and what was derived from it is marked; once that is derived again, the prompts that nobody else asked go,
-and with them the evaluations of adapters on those prompts. Feedback of others on an erased generation waits for that generation
+The content goes first, and what followed from it; then the prompts that nobody else asked, and with them the evaluations of
+adapters on those prompts. Feedback of others on an erased generation waits for that generation
 as if it had never come. A copy of it that somebody else's feedback carries is that other user's event, and stays.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,51 +16,50 @@ from sqlmodel import Session, col
 
 from ingest.events import event_adapter
 from pairing.outcomes import DeadReason, Outcome
-from pairing.rows import insert_new, select_in, table_of
-from pairing.skeleton import Stripped, leave_marks, strip
+from pairing.rows import Model, delete_by, insert_new, select_by, table_of
+from pairing.skeleton import Stripped, strip
 from pairing.tables import AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
-from pairing.tombstones import claimed, count, keep_stores_out, parsed
+from pairing.tombstones import claimed, count, parsed
 
 MOST_EVENTS = 2_000
 """Events that lose their content in one transaction."""
 _LETTERS = 50
 """Dead letters that are read at once: each may be as large as a record."""
-_events, _versions, _votes = table_of(StoredEvent), table_of(GenerationVersion), table_of(StoredVote)
-_letters, _marks, _prompts = table_of(DeadLetter), table_of(Mark), table_of(AskedPrompt)
+_events, _letters, _marks = table_of(StoredEvent), table_of(DeadLetter), table_of(Mark)
 
 
-def remove_content(session: Session, removal: Removal, most: int = MOST_EVENTS) -> None:
-    """Make skeletons of some of the events; once there are no more, remove their dead letters and go on to `derive`.
+def remove_content(session: Session, removal: Removal, most: int = MOST_EVENTS) -> Stripped:
+    """Make skeletons of some of the events; once there are no more, remove their dead letters, and go on to `prompts`.
 
-    In a transaction of its own, which has stored nothing.
+    In a transaction that keeps stores out, holds the task's deriving lock and derives what it returns.
     """
-    keep_stores_out(session)
     ids = session.connection().execute(_next(removal).limit(most)).scalars().all()
-    stripped = _strip(session, removal, ids)
-    _count(session, removal, stripped)
+    stripped = strip(session, removal.task, ids, _outcome(removal))
+    if removal.user_hash is not None:
+        count(session, [(removal.task, removal.user_hash)] * len(stripped.events))
     if len(ids) < most:
-        _remove_letters(session, removal)
+        _remove_letters(session, removal, stripped)
         _relabel(session, removal)
-        removal.state = "derive"
+        removal.state = "prompts"
+    removal.prompts = json.dumps(sorted({*json.loads(removal.prompts), *stripped.prompts}))
+    return stripped
 
 
-def remove_prompts(session: Session, removal: Removal) -> bool:
-    """Delete the prompts that only they asked, and what evaluations copied of them; False while something is still to be derived.
+def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
+    """Delete the prompts that nobody else asked, and what evaluations copied of them; None, and again later, while there are
+    events of which it is not derived yet what they ask.
 
-    In a transaction of its own, which has stored nothing.
+    In a transaction as of `remove_content`.
     """
-    keep_stores_out(session)
-    if _to_be_derived(session, removal):
-        return False
-    asked = set(json.loads(removal.prompts))
-    held = select(_versions.c.prompt_hash).where(_versions.c.task == removal.task, ~_versions.c.evaluation)
-    orphans = asked - {row.prompt_hash for row in select_in(session, held, _versions.c.prompt_hash, asked)}
-    orphans -= _preferred(session, removal.task, orphans)
-    removal.copies = json.dumps(sorted(_strip_copies(session, removal, orphans)))
-    for prompt in sorted(orphans):
-        session.connection().execute(delete(AskedPrompt).where(_prompts.c.task == removal.task, _prompts.c.hash == prompt))
-    removal.prompts, removal.state = "[]", "log"
-    return True
+    undecided = select(_marks.c.id).where(_marks.c.task == removal.task, _marks.c.kind == "event").limit(1)
+    if session.connection().execute(undecided).first():
+        return None
+    orphans = _orphans(session, removal.task, json.loads(removal.prompts))
+    copies = _by_prompt(session, GenerationVersion, ("event_id",), removal.task, orphans)
+    stripped = strip(session, removal.task, {row[0] for row in copies}, _outcome(removal))
+    delete_by(session, AskedPrompt, ("task", "hash"), [(removal.task, prompt) for prompt in orphans])
+    removal.copies, removal.prompts, removal.state = json.dumps(sorted(stripped.events)), "[]", "log"
+    return stripped
 
 
 def _next(removal: Removal) -> Select[Any]:
@@ -74,20 +73,19 @@ def _outcome(removal: Removal) -> Outcome:
     return Outcome.ERASED if removal.before is None else Outcome.EXPIRED
 
 
-def _strip(session: Session, removal: Removal, ids: Collection[str]) -> Stripped:
-    stripped = strip(session, removal.task, ids, _outcome(removal))
-    if stripped.events:
-        removal.last_mark = max(removal.last_mark, leave_marks(session, removal.task, stripped))
-        removal.prompts = json.dumps(sorted({*json.loads(removal.prompts), *stripped.prompts}))
-    return stripped
+def _orphans(session: Session, task: str, prompts: Collection[str]) -> list[str]:
+    """Those that no event holds any more but evaluations. Of ready pairs there are votes, which rest on nothing else."""
+    versions = _by_prompt(session, GenerationVersion, ("prompt_hash", "evaluation"), task, prompts)
+    held = {prompt for prompt, evaluation in versions if not evaluation}
+    alone = {row[0] for row in _by_prompt(session, StoredVote, ("prompt_hash",), task, set(prompts) - held)}
+    return sorted(set(prompts) - held - alone)
 
 
-def _count(session: Session, removal: Removal, stripped: Stripped) -> None:
-    if removal.user_hash is not None:
-        count(session, [(removal.task, removal.user_hash)] * len(stripped.events))
+def _by_prompt(session: Session, model: Model, columns: Sequence[str], task: str, prompts: Collection[str]) -> list[Any]:
+    return select_by(session, model, columns, ("task", "prompt_hash"), [(task, prompt) for prompt in prompts])
 
 
-def _remove_letters(session: Session, removal: Removal) -> None:
+def _remove_letters(session: Session, removal: Removal, stripped: Stripped) -> None:
     """A body of theirs that lost its id takes the id along all the same: what had won it becomes a dead letter."""
     for letter in _letters_of(session, removal):
         session.connection().execute(delete(DeadLetter).where(_letters.c.id == letter.id))
@@ -95,7 +93,7 @@ def _remove_letters(session: Session, removal: Removal) -> None:
         if letter.reason == DeadReason.CONFLICTING_BODY and (kept := _stored(session, removal.task, said["event_id"])):
             lost = {"id": hashlib.sha256(kept.encode()).hexdigest(), "value": kept.encode()}
             insert_new(session, DeadLetter, [letter._asdict() | lost])
-            _strip(session, removal, [said["event_id"]])
+            stripped.add(strip(session, removal.task, [said["event_id"]], _outcome(removal)))
 
 
 def _letters_of(session: Session, removal: Removal) -> Iterator[Row[Any]]:
@@ -130,26 +128,3 @@ def _relabel(session: Session, removal: Removal) -> None:
         waits = exists().where(col(Erasure.task) == removal.task, col(Erasure.rounds_at).is_(None))
         both = (_events.c.task == removal.task, _events.c.occurred_at < removal.before, _events.c.outcome == Outcome.ERASED.value)
         session.connection().execute(update(_events).where(*both, ~waits).values(outcome=Outcome.EXPIRED.value))
-
-
-def _to_be_derived(session: Session, removal: Removal) -> bool:
-    """Whether there is a mark of this removal, or of an event whose prompt may be one of these and has no vote yet."""
-    mine = (_marks.c.id <= removal.last_mark) | (_marks.c.kind == "event")
-    return (
-        session.connection().execute(select(_marks.c.id).where(_marks.c.task == removal.task, mine).limit(1)).first() is not None
-    )
-
-
-def _preferred(session: Session, task: str, prompts: Collection[str]) -> set[str]:
-    """The prompts that ready pairs bring along: they are named by votes only."""
-    voted = select(_votes.c.prompt_hash).where(_votes.c.task == task)
-    return {row.prompt_hash for row in select_in(session, voted.distinct(), _votes.c.prompt_hash, prompts)}
-
-
-def _strip_copies(session: Session, removal: Removal, prompts: Collection[str]) -> set[str]:
-    """Evaluations on the prompts: what nobody else asked, nobody else's evaluation repeats."""
-    copies = select(_versions.c.event_id).where(_versions.c.task == removal.task, _versions.c.evaluation)
-    ids = {row.event_id for row in select_in(session, copies, _versions.c.prompt_hash, prompts)}
-    stripped = strip(session, removal.task, ids, _outcome(removal))
-    leave_marks(session, removal.task, stripped)
-    return stripped.events

@@ -5,7 +5,7 @@ Every step is a transaction that leaves behind what comes next, or something tha
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,10 +14,19 @@ from sqlmodel import Session, col, select
 
 from ingest.database import Database
 from ingest.log import EventLog, LogUnavailable
+from ingest.settings import Settings, TaskSettings
 from pairing.clean_log import clean
+from pairing.derive import Deriver, try_lock
+from pairing.facts import Facts
 from pairing.forget import MOST_EVENTS, remove_content, remove_prompts
+from pairing.holdout import splitter
 from pairing.retention import expiring
+from pairing.rows import look_up_by_key
+from pairing.scope import Start
+from pairing.skeleton import Stripped
+from pairing.store import Fresh
 from pairing.tables import Erasure, LateRecord, Offset, Removal, Retention
+from pairing.tombstones import keep_stores_out
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +40,9 @@ _MOST_RECORDS = 5_000
 class Remover:
     """Of one worker. Where several run, each step is taken by one of them, or twice without harm."""
 
+    settings: Settings
     database: Database
     log: EventLog
-    tasks: Collection[str]
     clock: Callable[[], datetime]
     most_events: int = MOST_EVENTS
     _rests_until: float = field(default=0.0, init=False)
@@ -48,13 +57,26 @@ class Remover:
 
     def _in_database(self, seen: Removal) -> bool:
         with self.database.begin() as session:
-            removal = session.exec(select(Removal).where(Removal.id == seen.id).with_for_update()).one_or_none()
+            keep_stores_out(session)
+            if not try_lock(session, seen.task, alone=self.database.is_sqlite):
+                return False
+            removal = session.get(Removal, seen.id)
             if removal is None or removal.state != seen.state:
                 return True  # another worker was quicker
-            if removal.state == "derive":
-                return remove_prompts(session, removal)
-            remove_content(session, removal, self.most_events)
-            return True
+            if removal.state == "prompts":
+                stripped = remove_prompts(session, removal)
+            else:
+                stripped = remove_content(session, removal, self.most_events)
+            if stripped:
+                self._derive(session, removal.task, stripped)
+            return stripped is not None
+
+    def _derive(self, session: Session, task: str, stripped: Stripped) -> None:
+        """A task that the settings do not have any more may have pairs all the same."""
+        look_up_by_key(session)
+        of_task, split = self.settings.tasks.get(task, TaskSettings()), splitter(self.settings.holdout)
+        start = Start(frozenset(stripped.generations), frozenset(stripped.events))
+        Deriver(session, task, of_task, split, self.clock()).derive(Fresh(Facts(task, split), start))
 
     def _in_log(self, removals: Sequence[Removal]) -> bool:
         if time.monotonic() < self._rests_until:
@@ -62,7 +84,7 @@ class Remover:
         with self.database.read() as session:
             late = session.exec(select(LateRecord).where(LateRecord.log_id == self.log.log_id).limit(_MOST_RECORDS)).all()
             stored = session.exec(select(Offset).where(Offset.log_id == self.log.log_id)).all()
-            before = expiring(session, self.tasks) if any(one.before for one in removals) else None
+            before = expiring(session, self.settings.tasks) if any(one.before for one in removals) else None
         if not removals and not late:
             return False
         try:

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func
-from sqlmodel import Session, col, select
+from sqlalchemy import delete
+from sqlmodel import Session, col
 
 from ingest.settings import Settings
-from pairing.rows import insert_all
+from pairing.rows import insert_new
 from pairing.tables import Removal, Retention
-from pairing.tombstones import cutoffs
+from pairing.tombstones import cutoffs, start
 
 EVERY_S = 3600
 
@@ -24,8 +24,8 @@ def let_expire(session: Session, settings: Settings, now: datetime) -> None:
         if task not in said or said[task] < before:
             earlier = (col(Retention.task) == task, col(Retention.done_at).is_not(None))
             session.connection().execute(delete(Retention).where(*earlier))
-            insert_all(session, Retention, [{"task": task, "before": before}])
-            insert_all(session, Removal, [{"task": task, "before": before}])
+            insert_new(session, Retention, [{"task": task, "before": before}])
+            start(session, [Removal(task=task, before=before)])
 
 
 def due_before(now: datetime, days: float) -> datetime:
@@ -35,6 +35,5 @@ def due_before(now: datetime, days: float) -> datetime:
 
 def expiring(session: Session, tasks: Collection[str]) -> datetime | None:
     """Before when the event log holds nothing that any of the tasks keeps. A task without retention keeps it whole."""
-    said = session.exec(select(Retention.task, func.max(Retention.before)).group_by(col(Retention.task))).all()
-    before = {task: at for task, at in said if task in tasks}
+    before = {task: at for task, at in cutoffs(session).items() if task in tasks}
     return min(before.values()) if before and before.keys() == set(tasks) else None

@@ -3,22 +3,21 @@
 import hashlib
 import json
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, func, or_, select, text, update
-from sqlmodel import Session, col
+from sqlalchemy import and_, func, or_, text, update
+from sqlmodel import Session, col, select
 
 from ingest.erasure import Tombstone, erasure_key
 from ingest.events import ErasureEvent
 from ingest.settings import ErasureSettings
-from pairing.rows import insert_all, insert_new, select_in, table_of
+from pairing.rows import insert_new, select_by
 from pairing.tables import Erasure, ErasureKeyInForce, Removal, Retention
 
-_erasures, _removals = table_of(Erasure), table_of(Removal)
 _LOCK = zlib.crc32(b"whetstone removals")
 Key = tuple[str, str]
 """A task, and a user or an event id."""
@@ -72,27 +71,30 @@ def ask(session: Session, erasures: Iterable[ErasureEvent], known: Known) -> Non
     first: dict[Key, ErasureEvent] = {}
     for event in sorted(erasures, key=lambda one: (one.occurred_at, one.event_id)):
         first.setdefault((event.task, known.tombstone(event.task, event.user)), event)
-    rows = [_proof(*key, event, known.log) for key, event in first.items()]
-    new = {(row.task, row.user_hash) for row in insert_new(session, Erasure, rows)}
-    insert_all(session, Removal, [{"task": task, "user_hash": hash_, "user": first[task, hash_].user} for task, hash_ in new])
-    for key in sorted(first.keys() - new):
+    kept = _kept(session, first)
+    new = {key: event for key, event in first.items() if key not in kept}
+    insert_new(session, Erasure, [_proof(*key, event, known.log) for key, event in new.items()])
+    start(session, [Removal(task=task, user_hash=hash_, user=event.user) for (task, hash_), event in new.items()])
+    for key in sorted(kept):
         _name_first(session, *key, first[key])
+
+
+def start(session: Session, removals: Iterable[Removal]) -> None:
+    """Have these removed, after the transaction."""
+    session.add_all(removals)
+    session.flush()
 
 
 def erased_of(session: Session, users: Iterable[Key], tombstone: Tombstone) -> dict[Key, str]:
     """Those of the users who were erased, with what is kept of them."""
-    hashes: defaultdict[str, dict[str, Key]] = defaultdict(dict)
-    for task, user in users:
-        hashes[task][tombstone(task, user)] = (task, user)
-    return {of_task[row.user_hash]: row.user_hash for task, of_task in hashes.items() for row in _found(session, task, of_task)}
+    hashes = {(user[0], tombstone(*user)): user for user in users}
+    return {hashes[key]: key[1] for key in _kept(session, hashes)}
 
 
-def under_way(session: Session, erased: Iterable[Key]) -> set[Key]:
+def under_way(session: Session, erased: Collection[Key]) -> set[Key]:
     """Of tasks and users' hashes those whose removal has not come to the event log yet, and will look through it."""
-    wanted = set(erased)
-    before = select(_removals.c.task, _removals.c.user_hash).where(_removals.c.state != "log", _removals.c.user.is_not(None))
-    rows = select_in(session, before, _removals.c.user_hash, {hash_ for _, hash_ in wanted})
-    return {(row.task, row.user_hash) for row in rows} & wanted
+    before = select(Removal).where(Removal.state != "log", col(Removal.user).is_not(None))
+    return {key for one in session.exec(before) if one.user_hash and (key := (one.task, one.user_hash)) in erased}
 
 
 def count(session: Session, removed: Iterable[Key]) -> None:
@@ -104,8 +106,7 @@ def count(session: Session, removed: Iterable[Key]) -> None:
 
 def cutoffs(session: Session) -> dict[str, datetime]:
     """By task, before what time events lose their content."""
-    latest = select(col(Retention.task), func.max(col(Retention.before)).label("before")).group_by(col(Retention.task))
-    return {row.task: row.before for row in session.connection().execute(latest)}
+    return dict(session.exec(select(Retention.task, func.max(Retention.before)).group_by(col(Retention.task))).all())
 
 
 def claimed(value: bytes) -> Key | None:
@@ -141,5 +142,5 @@ def _name_first(session: Session, task: str, user_hash: str, event: ErasureEvent
     session.connection().execute(update(Erasure).where(*here).values(asked_at=event.occurred_at, event_id=event.event_id))
 
 
-def _found(session: Session, task: str, hashes: Collection[str]) -> list[Row[Any]]:
-    return select_in(session, select(_erasures.c.user_hash).where(_erasures.c.task == task), _erasures.c.user_hash, hashes)
+def _kept(session: Session, keys: Collection[Key]) -> set[Key]:
+    return {tuple(row) for row in select_by(session, Erasure, ("task", "user_hash"), ("task", "user_hash"), list(keys))}
