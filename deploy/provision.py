@@ -50,15 +50,18 @@ def _make_keys(database: Database, file: Path) -> None:
 def _make_secrets(database: Database, settings: Settings) -> None:
     file = secrets_file()
     kept = tomllib.loads(file.read_text()) if file.exists() else {}
-    holdout = kept.get("holdout", {}).get("key") or (None if settings.holdout.key else secrets.token_urlsafe(32))
+    made = {
+        section: {"key": key}
+        for section, configured in {"holdout": settings.holdout.key, "erasure": settings.erasure.key}.items()
+        if (key := kept.get(section, {}).get("key") or (None if configured else secrets.token_urlsafe(32)))
+    }
     gateway = settings.trainer.gateway_key.get_secret_value() if settings.trainer.gateway_key else None
     with database.begin() as session:
         if not _is_known(database, gateway):
             gateway = create_key(session, "rounds", ["*"], _ROUNDS)
-        made = {"holdout": {"key": holdout}} if holdout else {}
         made["trainer"] = {"gateway_key": gateway}
         if made != kept:
-            _write_private(file, "# Made by the set-up. The holdout key must never change.\n" + _toml(made))
+            _write_private(file, "# Made by the set-up. The holdout key and the erasure key must never change.\n" + _toml(made))
 
 
 def _is_known(database: Database, key: str | None) -> bool:

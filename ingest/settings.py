@@ -126,6 +126,14 @@ class HoldoutSettings(Section):
     share: float = Field(0.15, gt=0, lt=1, description="Share of conversations that are held out.")
 
 
+class ErasureSettings(Section):
+    """The removal of users who ask to be forgotten."""
+
+    key: SecretStr | None = Field(
+        None, description="Secret under which erased users are remembered. Made by the set-up; must never change."
+    )
+
+
 class PairingSettings(Section):
     """The consumer of the event log."""
 
@@ -211,6 +219,28 @@ class TaskPairingSettings(Section):
     sources: SourcesSettings = Field(SourcesSettings(), description="Weight and assumed share of wrong labels, by source.")
 
 
+class RedactionSettings(Section):
+    """What is taken out of a task's texts before anything is kept."""
+
+    kinds: tuple[Literal["email", "phone", "card"], ...] = Field(
+        (), description="Found and replaced by [email], [phone], [card]; by default nothing is."
+    )
+    region: str | None = Field(
+        None,
+        pattern="^[A-Z]{2}$",
+        description="phone: country (as DE) whose national numbers are found too; without it only those that begin with +.",
+    )
+    function: str | None = Field(
+        None, description="MODULE:FUNCTION, called with each text, returns what is kept of it. The same text, the same result."
+    )
+
+
+class RetentionSettings(Section):
+    """How long a task's events are kept."""
+
+    days: float | None = Field(None, gt=0, description="Events older than this lose their content; by default none does.")
+
+
 class TriggerSettings(Section):
     """When a round is due."""
 
@@ -263,6 +293,8 @@ class TaskSettings(Section):
     trigger: TriggerSettings = TriggerSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
+    redaction: RedactionSettings = RedactionSettings()
+    retention: RetentionSettings = RetentionSettings()
     criteria: tuple[CriterionSettings, ...] = Field((), description="Checks that the gate makes of fresh replies.")
 
 
@@ -288,6 +320,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
     holdout: HoldoutSettings = HoldoutSettings()
+    erasure: ErasureSettings = ErasureSettings()
     pairing: PairingSettings = PairingSettings()
     trainer: TrainerSettings = TrainerSettings()
     rollout: RolloutSettings = RolloutSettings()

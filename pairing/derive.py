@@ -42,7 +42,8 @@ class Deriver:
         scope = scope_of(self.session, fresh.start, fresh.facts)
         derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
         matches = self._rate(scope, derived.ratings)
-        stored = [*ballots.by_events(self.session, self.task, scope.stored.keys()), *matches.stored]
+        before = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
+        stored = [*before, *matches.stored]
         self._write_votes(stored, [*derived.votes, *matches.derived], fresh.facts)
         outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
         fresh.facts.write(self.session)
@@ -62,7 +63,7 @@ class Deriver:
         return self.derive(Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"]))), len(marks) == _MOST_MARKS
 
     def _rate(self, scope: Scope, opinions: Sequence[Opinion]) -> Matches:
-        stored = ratings.by_events(self.session, self.task, scope.stored.keys())
+        stored = ratings.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
         most = self.settings.pairing.rating_pairs_per_prompt
         return ratings.write(self.session, self.task, stored, opinions, most) if stored or opinions else Matches((), ())
 

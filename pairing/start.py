@@ -14,6 +14,7 @@ from pairing.holdout import keep_holdout
 from pairing.rows import insert_new, table_of, update_by
 from pairing.rules.in_force import rules_of
 from pairing.tables import EventGeneration, Mark, Offset, RulesInForce, StoredEvent
+from pairing.tombstones import keep_erasure_key
 
 
 def prepare(session: Session, settings: Settings, log_id: str) -> None:
@@ -22,10 +23,12 @@ def prepare(session: Session, settings: Settings, log_id: str) -> None:
     Raises:
         LogMoved: the database was read from another log.
         HoldoutChanged: the holdout key or share is another than before.
-        WrongSetting: there is no holdout key.
+        ErasureKeyChanged: the erasure key is another than before.
+        WrongSetting: there is no holdout key, or no erasure key.
     """
     keep_log(session, log_id)
     keep_holdout(session, settings.holdout)
+    keep_erasure_key(session, settings.erasure)
     _mark_changed_rules(session, settings.tasks)
 
 
@@ -49,7 +52,7 @@ def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> 
     ours = {task: rules_of(settings).digest for task, settings in tasks.items()}
     kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
     changed = [(task, digest) for task, digest in ours.items() if kept.get(task) != digest]
-    insert_new(session, RulesInForce, ("task", "digest"), changed)
+    insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])
     update_by(session, RulesInForce, ("task",), ("digest",), changed)
     for task, _ in changed:
         mark_all(session, task, datetime.now(UTC))

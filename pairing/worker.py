@@ -15,23 +15,29 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, select
 
 from ingest.database import Database
+from ingest.erasure import tombstone
 from ingest.keys import KeyRing
-from ingest.log import EventLog, LogUnavailable, open_log
+from ingest.log import EventLog, Forgets, LogUnavailable, open_log
 from ingest.settings import Settings
 from pairing import observe
 from pairing.decoding import Batch, decode
 from pairing.derive import Deriver, try_lock
 from pairing.holdout import splitter
+from pairing.removal import Remover
+from pairing.retention import EVERY_S, let_expire
 from pairing.rows import look_up_by_key
 from pairing.serve import served
 from pairing.start import prepare
 from pairing.store import OffsetMoved, Read, advance, leave, store
 from pairing.tables import Mark, Offset
+from pairing.tombstones import Known
 
 logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY_S = 5.0
 _PAUSES_S = (0.2, 0.5, 1, 2, 5, 10)
+_REMOVALS_A_TURN = 8
+"""Steps of removals, so that a long one does not keep new events waiting."""
 _AWAY = (LogUnavailable, OperationalError, InterfaceError, PoolTimeout)
 """Errors that end by themselves: the log or the database cannot be reached or cannot write now."""
 
@@ -43,7 +49,8 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
         LogMoved: the log is not the one that the database was filled from, or does not hold what is to be read next.
         MemberReplaced: another process reads under the same name.
         HoldoutChanged: the holdout key or share is another than before.
-        WrongSetting: there is no holdout key.
+        ErasureKeyChanged: the erasure key is another than before.
+        WrongSetting: there is no holdout key, or no erasure key.
     """
     with ExitStack() as stack:
         database = Database(settings.database_url, settings.database.pool_size)
@@ -104,6 +111,9 @@ class Worker:
         self._monotonic = monotonic
         self._look_at = self._measure_at = monotonic()
         self._split = splitter(settings.holdout)
+        self._known = Known(tombstone(settings.erasure), log.log_id, "removed" if isinstance(log, Forgets) else "retention")
+        self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
+        self._expire_at = monotonic()
         self._next: dict[int, int | None] = {}  # by partition, the offset after what was polled
         self._ahead: Taken | None = None
         self._storing = ThreadPoolExecutor(1, "storing")
@@ -112,13 +122,12 @@ class Worker:
         self._subscription = log.subscribe(member, self._stored_offset)
 
     def turn(self) -> None:
-        """Store what came within the poll, and derive what follows; now and then what was left to be derived."""
+        """Store what came within the poll, and derive what follows; now and then what was left to be derived, or removed."""
         taken, self._ahead = self._ahead or self._read(), None
         if taken:
             self._take(taken)
         if taken is None or self._monotonic() >= self._look_at:
-            while self._derive_marked():
-                pass
+            self._do_what_is_left()
             self._look_at = self._monotonic() + self._settings.pairing.poll_s
         if self._monotonic() >= self._measure_at:
             self._measure(taken)
@@ -127,6 +136,17 @@ class Worker:
     def close(self) -> None:
         self._storing.shutdown()
         self._subscription.close()
+
+    def _do_what_is_left(self) -> None:
+        while self._derive_marked():
+            pass
+        if self._monotonic() >= self._expire_at:
+            with self._database.begin() as session:
+                let_expire(session, self._settings, datetime.now(UTC))
+            self._expire_at = self._monotonic() + EVERY_S
+        for _ in range(_REMOVALS_A_TURN):
+            if not self._remover.step():
+                break
 
     def _take(self, taken: Taken) -> None:
         try:
@@ -177,7 +197,7 @@ class Worker:
     def _take_in(self, session: Session, batch: Batch) -> None:
         """Events of a task for which another worker derives now are left to be derived afterwards."""
         look_up_by_key(session)
-        for task, fresh in store(session, batch, self._split).items():
+        for task, fresh in store(session, batch, self._split, self._known).items():
             if task in self._settings.tasks and try_lock(session, task, alone=self._database.is_sqlite):
                 observe.note_outcomes(task, self._deriver(session, task).derive(fresh))
             else:

@@ -89,7 +89,13 @@ def list_adapters(task: Annotated[str | None, typer.Option(help="Only this task'
         return
     table = Table("adapter", "task", "state", "parent", "sealed at")
     for row in rows:
-        table.add_row(row.name, row.task, row.state, row.parent, row.sealed_at.isoformat(timespec="seconds"))
+        table.add_row(
+            row.name,
+            row.task,
+            f"{row.state}, tainted" if row.tainted_at else row.state,
+            row.parent,
+            row.sealed_at.isoformat(timespec="seconds"),
+        )
     Console().print(table if rows else "No adapter yet: `whetstone rounds list` shows the rounds that make them.")
 
 
