@@ -146,3 +146,11 @@ def test_candidates_that_are_no_better_pass_as_rarely_as_the_confidence_says() -
 
     passed = [verdict(by_chance(), by_chance(), criteria=(LIMIT,)).passed for _ in range(100)]
     assert fmean(passed) <= 0.1
+
+
+def test_a_judge_among_the_criteria_neither_helps_nor_hinders_a_candidate() -> None:
+    fields = {"judge_url": "http://127.0.0.1:1/v1", "judge_model": "j", "instruction": "The kinder one is better."}
+    criteria = (LIMIT, TOPIC, CriterionSettings.model_validate({"name": "kinder", "type": "judge", **fields}))
+    judged = verdict(replies(GOOD, GOOD, GOOD, LONG), replies(GOOD, LONG, LONG, LONG), criteria=criteria)
+    assert judged.passed
+    assert judged.figures.criteria.keys() == {"word-limit", "topic"}
