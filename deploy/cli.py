@@ -29,7 +29,7 @@ COMMANDS = {
     "database": Entry("deploy.commands:database", "The tables of the database.", _PEOPLE),
     "keys": Entry("ingest.cli:keys", "API keys: create, list, revoke.", _PEOPLE),
     "pairs": Entry("pairing.cli:pairs", "The pairs that feedback became.", _PEOPLE),
-    "dead-letters": Entry("pairing.cli:dead_letters", "Events that could not be processed, with the reason.", _PEOPLE),
+    "dead-letters": Entry("pairing.letters_cli:dead_letters", "Events that could not be processed, with the reason.", _PEOPLE),
     "criteria": Entry("trainer.criteria_cli:criteria", "Score fresh replies by a task's criteria.", _PEOPLE),
     "rounds": Entry("trainer.cli:rounds", "The trainings, and what the gate said of each.", _PEOPLE),
     "adapters": Entry("serving.cli:adapters", "The adapters: list, promote, roll back.", _PEOPLE),

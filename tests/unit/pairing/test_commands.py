@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from ingest.log import NewRecord
 from ingest.settings import load_settings
-from pairing.cli import dead_letters, pairs
+from pairing.cli import pairs
+from pairing.letters_cli import dead_letters
 from tests.services.feedback import choice, edit, generation, ref
 from tests.services.ledger import Ledger
 from tests.services.ledger import ledger as empty_ledger
