@@ -161,8 +161,6 @@ class CriterionSettings(Section):
     type: Literal["word_limit", "regex", "json_schema", "python", "judge"] = Field(
         description="What kind of check. The gate leaves judges out: it looks at single replies."
     )
-    weight: float = Field(1, gt=0, description="Pairs from scores: what this criterion counts in a weighted sum.")
-    min_margin: float = Field(0, ge=0, description="Pairs from scores: least difference that makes a pair.")
     max_words: int | None = Field(None, ge=1, description="word_limit: most words, the same for every prompt.")
     limit_pattern: str | None = Field(
         None, description="word_limit: regular expression whose first group is the limit that the prompt states."
@@ -185,6 +183,8 @@ class CriterionSettings(Section):
     max_drop: float = Field(
         0.05, ge=0, le=1, description="The gate refuses a candidate whose share of passed replies is lower by more."
     )
+    weight: float = Field(1, gt=0, description="Scores: what a point counts where several criteria are added up.")
+    min_margin: float = Field(0, ge=0, description="Scores: a smaller difference between two replies makes no pair.")
 
 
 class SourceSettings(Section):

@@ -1,9 +1,10 @@
 """The command of criteria: `whetstone criteria run`. What is heavy is imported when it runs."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ingest.printing import AsJson, opened_database, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ def run(
     prompts: Annotated[int, typer.Option(min=1, help="So many different prompts, the last asked first.")] = 64,
     candidates: Annotated[int, typer.Option(min=2, max=32, help="Fresh replies to each.")] = 4,
     temperature: Annotated[float, typer.Option(min=0.01, max=2, help="Sampling temperature.")] = 0.7,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sample replies to recent prompts, score them, and send the scores as feedback. They become pairs like all other."""
     from rich.console import Console
@@ -43,7 +44,8 @@ def run(
     settings, tally, status = load_settings(), Tally(), 0
     screen = Console(stderr=True)
     try:
-        found = prompts_to_score(settings, task, prompts)
+        with opened_database() as database:
+            found = prompts_to_score(database, settings, task, prompts)
         sampling = Sampling(candidates, temperature, settings.tasks[task].gate.max_tokens)
         _watch(CriteriaRun(settings, task, sampling, tally), found, screen)
     except KeyboardInterrupt:
@@ -55,7 +57,7 @@ def run(
     if tally.failures and not tally.prompts:
         status = status or _WRONG
     if tally.prompts or tally.refused or tally.failures or not status:
-        typer.echo(json.dumps(tally.as_json(), indent=2)) if as_json else _print(tally)
+        print_json(tally.as_json()) if as_json else _print(tally)
     raise typer.Exit(status)
 
 

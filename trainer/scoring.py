@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from ingest.events import Prompt, ReplyRef, ScoreEvent, Tool, canonical
@@ -89,9 +90,9 @@ class Tally:
 
 
 def has_margin(scores: Sequence[float], min_margin: float) -> bool:
-    """Whether the best is over the worst, and by enough."""
-    margin = max(scores) - min(scores)
-    return margin > 0 and margin >= min_margin
+    """Whether the best is over the worst, and by enough, as decimals: 0.3 is over 0.2 by 0.1 and not by a little less."""
+    margin = Decimal(repr(max(scores))) - Decimal(repr(min(scores)))
+    return margin > 0 and margin >= Decimal(repr(min_margin))
 
 
 def score_events(task: str, sampled: Sampled, scores: Scores) -> list[ScoreEvent]:

@@ -16,7 +16,7 @@ from trainer.scoring import RecentPrompt
 _prompt: TypeAdapter[Prompt] = TypeAdapter(Prompt)
 
 
-def prompts_to_score(settings: Settings, task: str, most: int) -> list[RecentPrompt]:
+def prompts_to_score(database: Database, settings: Settings, task: str, most: int) -> list[RecentPrompt]:
     """The prompts that people asked last, whichever their split is: it goes by the prompt, and so do the pairs.
 
     Raises:
@@ -28,12 +28,8 @@ def prompts_to_score(settings: Settings, task: str, most: int) -> list[RecentPro
     if not settings.tasks[task].criteria:
         raise CannotScore(f"The task {task} has no criteria: add [[tasks.{task}.criteria]] to the settings.")
     scorers(settings.tasks[task].criteria)
-    database = Database(settings.database_url, settings.database.pool_size)
-    try:
-        with database.read() as session:
-            found = recent_prompts(session, task, most)
-    finally:
-        database.close()
+    with database.read() as session:
+        found = recent_prompts(session, task, most)
     if not found:
         raise CannotScore(f"Nobody has asked {task} anything yet: ask the gateway with model={task} first.")
     return found

@@ -2,20 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlmodel import SQLModel
 
-from ingest.database import Database
 from ingest.events import canonical
 from ingest.settings import (
     CriterionSettings,
-    DatabaseSettings,
     GatewaySettings,
     IngestSettings,
     Settings,
@@ -42,11 +37,10 @@ def filled() -> Iterator[Ledger]:
         yield empty
 
 
-def settings(database: str = "sqlite://", **tasks: TaskSettings) -> Settings:
+def settings(**tasks: TaskSettings) -> Settings:
     """Settings without a file; nothing listens where they point to."""
     return Settings.model_construct(
         tasks=tasks,
-        database=DatabaseSettings(url=database),
         gateway=GatewaySettings(url="http://127.0.0.1:1"),
         ingest=IngestSettings(url="http://127.0.0.1:1"),
         trainer=TrainerSettings(),
@@ -103,19 +97,17 @@ def test_the_summary_counts_a_generation_with_any_margin_once() -> None:
     assert (tally.criteria["kinder"].mean, tally.criteria["kinder"].with_margin) == (0.5, 1)
 
 
-def test_what_is_missing_before_a_run_is_said_with_the_next_step(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/test.db"
-    with closing(Database(url)) as database:
-        SQLModel.metadata.create_all(database.engine)
-    whole = settings(url, rain=TaskSettings(), snow=TaskSettings(criteria=(LIMIT,)))
+def test_what_is_missing_before_a_run_is_said_with_the_next_step(filled: Ledger) -> None:
+    database, whole = filled.database, settings(rain=TaskSettings(), snow=TaskSettings(criteria=(LIMIT,)))
     with pytest.raises(CannotScore, match="There is no task hail: the settings name rain, snow"):
-        prompts_to_score(whole, "hail", 1)
+        prompts_to_score(database, whole, "hail", 1)
     with pytest.raises(CannotScore, match=r"\[\[tasks\.rain\.criteria\]\]"):
-        prompts_to_score(whole, "rain", 1)
+        prompts_to_score(database, whole, "rain", 1)
     with pytest.raises(CannotScore, match="Nobody has asked snow anything yet"):
-        prompts_to_score(whole, "snow", 1)
+        prompts_to_score(database, whole, "snow", 1)
+    lacking = TaskSettings(criteria=(CriterionSettings(name="limit", type="word_limit"),))
     with pytest.raises(WrongSetting, match="needs max_words or limit_pattern"):
-        prompts_to_score(settings(url, snow=TaskSettings(criteria=(CriterionSettings(name="a", type="word_limit"),))), "snow", 1)
+        prompts_to_score(database, settings(snow=lacking), "snow", 1)
 
 
 def test_the_key_of_the_environment_goes_before_the_one_that_the_set_up_made(monkeypatch: pytest.MonkeyPatch) -> None:
