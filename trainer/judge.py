@@ -89,7 +89,6 @@ class Judge:
             completion = await self._client.chat.completions.create(
                 model=str(self._criterion.judge_model), messages=messages, temperature=0, max_tokens=_MAX_TOKENS
             )
-            choices = completion.choices
         except APIStatusError as error:
             raise CannotScore(
                 f"Criterion {name}: the judge at {url} answers {error.status_code}. {_advice(error.status_code)}"
@@ -98,7 +97,10 @@ class Judge:
             raise CannotScore(
                 f"Criterion {name}: the judge at {url} does not answer ({type(error).__name__}). Is it up?"
             ) from None
-        return (choices[0].message.content or "").strip() if choices else ""
+        choices = getattr(completion, "choices", None)  # whatever else answers with 200 is no completion
+        if not choices:
+            raise CannotScore(f"Criterion {name}: {url} does not answer as an OpenAI-compatible API: correct judge_url.")
+        return str(choices[0].message.content or "").strip()
 
 
 def _advice(status: int) -> str:

@@ -1,6 +1,7 @@
 """The two doors that a run of criteria goes through, as any app does: the gateway for replies, the feedback API for scores."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,10 +111,10 @@ class Sampler:
 
 
 class Sender:
-    """Sends scores to the feedback API."""
+    """Sends scores to the feedback API: the one that WHETSTONE_URL names, else the one of the settings."""
 
     def __init__(self, settings: Settings, key: str) -> None:
-        self._url = settings.ingest_url
+        self._url = os.environ.get("WHETSTONE_URL") or settings.ingest_url
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._client = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=_SEND_TIMEOUT_S)
 

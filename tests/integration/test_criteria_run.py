@@ -53,7 +53,7 @@ class Running(Installation):
         self.ingest: Ingest = stack.enter_context(ingest(self.directory))
         self.ingest.start()
         self.environment |= {
-            "WHETSTONE_INGEST_URL": self.ingest.url,
+            "WHETSTONE_URL": self.ingest.url,
             "WHETSTONE_KEY": self.new_key(["summarise"], ["inference", "criterion"]),
         }
         stack.enter_context(self.engine())

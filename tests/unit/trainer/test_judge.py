@@ -64,9 +64,11 @@ def test_a_busy_judge_is_asked_again() -> None:
         assert scored(at, "one", "three") == ([0.0, 1.0], 0)
 
 
-@pytest.mark.parametrize(("status", "advice"), [(401, "judge_key_env"), (404, "judge_model"), (400, "see its log")])
-def test_a_judge_that_refuses_ends_with_what_to_correct(status: int, advice: str) -> None:
-    with judge(longer, first=[status] * 2) as at, pytest.raises(CannotScore, match=f"Criterion kind: .* {status}.*{advice}"):
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "401.*judge_key_env"), (404, "404.*judge_model"), (400, "see its log"), (200, "judge_url")]
+)
+def test_a_judge_that_refuses_or_is_none_ends_with_what_to_correct(status: int, advice: str) -> None:
+    with judge(longer, first=[status] * 2) as at, pytest.raises(CannotScore, match=f"Criterion kind: .*{advice}"):
         scored(at, "one", "three")
 
 
