@@ -28,8 +28,11 @@ class Database:
     """Connections to one database, and transactions over them."""
 
     def __init__(self, url: str, pool_size: int = 5) -> None:
+        # hide_parameters: an error's text must not hold what people wrote.
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _sqlite(url) if self.is_sqlite else create_engine(url, pool_size=pool_size, pool_pre_ping=True)
+        self.engine = (
+            _sqlite(url) if self.is_sqlite else create_engine(url, pool_size=pool_size, pool_pre_ping=True, hide_parameters=True)
+        )
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -51,7 +54,7 @@ class Database:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -1,98 +1,147 @@
-"""Votes as they are stored: the difference to the new ones is written, and the votes on the same two replies are read."""
+"""Votes as they are stored, and how they change the count on the two replies that they are about."""
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Row, select
 from sqlmodel import Session
 
 from pairing.identity import replies_hash, reply_hash
-from pairing.outcomes import Outcome
-from pairing.rows import delete_by, insert_all, select_in, table_of, update_by
+from pairing.rows import delete_by, insert_all, select_by
 from pairing.rules.net import Tally
-from pairing.rules.votes import Vote
+from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
-_votes = table_of(StoredVote)
 _KEY = ("task", "event_id", "chosen_hash", "rejected_hash")
 
 
-def replace(session: Session, task: str, event_ids: Collection[str], new: Iterable[Vote]) -> dict[str, Vote]:
-    """Make these the votes that the events decided; returns, by `replies`, a vote on each two of which votes changed."""
-    rows = select_in(session, select(_votes).where(_votes.c.task == task), _votes.c.event_id, event_ids)
-    before = {vote.key: vote for vote in map(_vote, rows)}
-    after = {vote.key: vote for vote in new}
-    gone = [vote for key, vote in before.items() if after.get(key) != vote]
-    come = [vote for key, vote in after.items() if before.get(key) != vote]
-    delete_by(session, StoredVote, [_key(task, vote.key) for vote in gone])
-    insert_all(session, StoredVote, [_row(task, vote) for vote in come])
-    return {_replies(vote): vote for vote in (*gone, *come)}
+class Ballot(NamedTuple):
+    """A row of StoredVote, column by column."""
+
+    task: str
+    event_id: str
+    chosen_hash: str
+    rejected_hash: str
+    prompt_hash: str
+    replies: str
+    voter: str
+    revision: int
+    occurred_at: datetime
+    source: Source
+    chosen_adapter: str | None
+    rejected_adapter: str | None
+    rests_on: str | None
+
+    @property
+    def order(self) -> Order:
+        return self.revision, self.occurred_at, self.event_id
+
+    @property
+    def behind(self) -> frozenset[str]:
+        """Every event behind the vote."""
+        return frozenset({self.event_id, *(json.loads(self.rests_on) if self.rests_on else ())})
 
 
-def on(session: Session, task: str, replies: Iterable[str]) -> dict[str, dict[Vote, Outcome]]:
-    """All votes on each two replies, of those that have any, and how each stood so far."""
-    found: defaultdict[str, dict[Vote, Outcome]] = defaultdict(dict)
-    for row in select_in(session, select(_votes).where(_votes.c.task == task), _votes.c.replies, replies):
-        found[row.replies][_vote(row)] = Outcome(row.standing)
+class Changes(NamedTuple):
+    """Votes that go and votes that come."""
+
+    gone: Sequence[Ballot]
+    come: Sequence[Ballot]
+
+    @property
+    def replies(self) -> set[str]:
+        """The two replies of each."""
+        return {ballot.replies for ballot in (*self.gone, *self.come)}
+
+
+def ballot_of(task: str, vote: Vote) -> Ballot:
+    """The vote as it is stored."""
+    chosen, rejected = reply_hash(vote.chosen), reply_hash(vote.rejected)
+    others = (vote.events | vote.held_by) - {vote.event_id}
+    revision, occurred_at, _ = vote.order
+    return Ballot(
+        task,
+        vote.event_id,
+        chosen,
+        rejected,
+        vote.prompt_hash,
+        replies_hash(vote.prompt_hash, chosen, rejected),
+        vote.voter,
+        revision,
+        occurred_at,
+        vote.source,
+        vote.chosen_adapter,
+        vote.rejected_adapter,
+        json.dumps(sorted(others)) if others else None,
+    )
+
+
+def by_events(session: Session, task: str, event_ids: Collection[str]) -> list[Ballot]:
+    """The stored votes that these events decided."""
+    return _found(session, ("task", "event_id"), [(task, event_id) for event_id in event_ids])
+
+
+def on(session: Session, task: str, replies: Collection[str]) -> list[Ballot]:
+    """All stored votes on each of these two replies."""
+    return _found(session, ("task", "replies"), [(task, one) for one in replies])
+
+
+def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
+    """What is to be deleted and inserted so that the derived votes stand where the stored ones do."""
+    before, after = set(stored), set(derived)
+    return Changes(list(before - after), list(after - before))
+
+
+def write(session: Session, changed: Changes) -> None:
+    """Delete and insert the votes."""
+    delete_by(session, StoredVote, _KEY, [ballot[:4] for ballot in changed.gone])
+    insert_all(session, StoredVote, Ballot._fields, changed.come)
+
+
+def count(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally], counted_before: Collection[str]) -> None:
+    """Bring the tallies up to date, before the changes are written. Of each voter's votes on two replies the last counts.
+
+    `counted_before` names the replies that had votes: only of those can there be stored ones by the same voters.
+    """
+    touched = {(one.replies, one.voter) for one in (*changed.gone, *changed.come)}
+    keys = [(task, *key) for key in touched if key[0] in counted_before]
+    before = _by_voter(_found(session, ("task", "replies", "voter"), keys))
+    gone, come = set(changed.gone), _by_voter(changed.come)
+    for key in touched:
+        had = before.get(key, ())
+        has = [*(one for one in had if one not in gone), *come.get(key, ())]
+        for ballot, step in ((_last(had), -1), (_last(has), 1)):
+            if ballot:
+                tallies[key[0]].side(ballot.chosen_hash).votes[ballot.source] += step
+
+
+def note_adapters(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally]) -> None:
+    """Keep which adapters wrote each side, over all votes; after the changes are written."""
+    shrunk = {ballot.replies for ballot in changed.gone}
+    for replies in shrunk:
+        tallies[replies].one.adapters.clear()
+        tallies[replies].other.adapters.clear()
+    for ballot in (*on(session, task, shrunk), *changed.come):
+        for written, adapter in ((ballot.chosen_hash, ballot.chosen_adapter), (ballot.rejected_hash, ballot.rejected_adapter)):
+            if adapter is not None:
+                tallies[ballot.replies].side(written).adapters.add(adapter)
+
+
+def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[str]]) -> list[Ballot]:
+    return [Ballot(*row) for row in select_by(session, StoredVote, Ballot._fields, keys, values)]
+
+
+def _by_voter(ballots: Iterable[Ballot]) -> dict[tuple[str, str], list[Ballot]]:
+    found: defaultdict[tuple[str, str], list[Ballot]] = defaultdict(list)
+    for ballot in ballots:
+        found[ballot.replies, ballot.voter].append(ballot)
     return found
 
 
-def write_standings(session: Session, task: str, before: Mapping[Vote, Outcome], tallies: Iterable[Tally]) -> None:
-    """Keep how each counted vote stands now."""
-    after = {key: standing for counted in tallies for key, standing in counted.standings.items()}
-    changed = [vote.key for vote, standing in before.items() if after[vote.key] != standing]
-    update_by(session, StoredVote, _KEY, [_key(task, key) | {"standing": after[key].value} for key in changed])
+_order: Callable[[Ballot], Order] = Ballot.order.__get__
 
 
-def by_events(session: Session, task: str, event_ids: Collection[str]) -> Iterator[tuple[Vote, Outcome]]:
-    """The votes that the events decided, and how each stands."""
-    for row in select_in(session, select(_votes).where(_votes.c.task == task), _votes.c.event_id, event_ids):
-        yield _vote(row), Outcome(row.standing)
-
-
-def _key(task: str, key: tuple[str, str, str]) -> dict[str, Any]:
-    event_id, chosen, rejected = key
-    return dict(zip(_KEY, (task, event_id, reply_hash(chosen), reply_hash(rejected)), strict=True))
-
-
-def _replies(vote: Vote) -> str:
-    return replies_hash(vote.prompt_hash, reply_hash(vote.chosen), reply_hash(vote.rejected))
-
-
-def _row(task: str, vote: Vote) -> dict[str, Any]:
-    revision, occurred_at, _ = vote.order
-    return _key(task, vote.key) | {
-        "prompt_hash": vote.prompt_hash,
-        "replies": _replies(vote),
-        "voter": vote.voter,
-        "revision": revision,
-        "occurred_at": occurred_at,
-        "source": vote.source,
-        "weight": vote.weight,
-        "chosen": vote.chosen,
-        "rejected": vote.rejected,
-        "chosen_adapter": vote.chosen_adapter,
-        "rejected_adapter": vote.rejected_adapter,
-        "events": json.dumps(sorted(vote.events)),
-        "held_by": json.dumps(sorted(vote.held_by)),
-        "standing": Outcome.SUPERSEDED.value,  # until it is counted, in the same transaction
-    }
-
-
-def _vote(row: Row[Any]) -> Vote:
-    return Vote(
-        event_id=row.event_id,
-        voter=row.voter,
-        order=(row.revision, row.occurred_at, row.event_id),
-        source=row.source,
-        weight=row.weight,
-        prompt_hash=row.prompt_hash,
-        chosen=row.chosen,
-        rejected=row.rejected,
-        chosen_adapter=row.chosen_adapter,
-        rejected_adapter=row.rejected_adapter,
-        events=frozenset(json.loads(row.events)),
-        held_by=frozenset(json.loads(row.held_by)),
-    )
+def _last(ballots: Sequence[Ballot]) -> Ballot | None:
+    return max(ballots, key=_order, default=None) if len(ballots) > 1 else next(iter(ballots), None)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 pairing = typer.Typer(help="Turns events into pairs.", no_args_is_help=True)
 pairs = typer.Typer(help="The pairs that feedback became.", no_args_is_help=True)
 
+_JSON = ("prompt", "tools", "chosen", "rejected", "chosen_adapters", "rejected_adapters", "counted")
 _A_PERSON_DECIDES = 3
 """Exit status of a worker that must not be started again before somebody has read why it stopped."""
 
@@ -84,17 +85,15 @@ def list_pairs(
 @pairs.command("show")
 def show_pair(pair_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False) -> None:
     """Show a pair whole, with the events behind it."""
-    from sqlmodel import select
-
-    from pairing.tables import Pair, PairEvent, StoredEvent
+    from pairing import ballots
+    from pairing.rows import select_by
+    from pairing.tables import Pair, StoredEvent
 
     with opened_database() as database, database.read() as session:
         pair = the_one(session, Pair, pair_id)
-        of_pair = select(StoredEvent.event_id, StoredEvent.type).join(
-            PairEvent,
-            (PairEvent.task == StoredEvent.task) & (PairEvent.event_id == StoredEvent.event_id),  # type: ignore[arg-type]  # SQLModel types columns as values
-        )
-        rows = session.exec(of_pair.where(PairEvent.pair_id == pair.id).order_by(StoredEvent.occurred_at)).all()  # type: ignore[arg-type]  # as above
+        behind = {id_ for vote in ballots.on(session, pair.task, [pair.replies]) for id_ in vote.behind}
+        keys = [(pair.task, id_) for id_ in sorted(behind)]
+        rows = select_by(session, StoredEvent, ("event_id", "type"), ("task", "event_id"), keys)
     told = _of_pair(pair) | {"events": [{"event_id": event_id, "type": type_} for event_id, type_ in rows]}
     print_one(told, as_json)
 
@@ -107,8 +106,7 @@ def _default_member() -> str:
 
 
 def _of_pair(pair: "Pair") -> dict[str, Any]:
-    texts = {name: _parsed(getattr(pair, name)) for name in ("prompt", "tools", "chosen", "rejected")}
-    return pair.model_dump(mode="json") | texts
+    return pair.model_dump(mode="json") | {name: _parsed(getattr(pair, name)) for name in _JSON}
 
 
 def _parsed(text: str | None) -> Any:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from ingest.events import Event, canonical, event_adapter, fingerprint
+from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter
@@ -22,7 +22,7 @@ class Accepted:
     """A valid event, and the record that it came in."""
 
     event: Event
-    body: bytes  # canonical JSON
+    body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
 
@@ -70,12 +70,11 @@ def _read(record: Record) -> Accepted | DeadLetter:
     try:
         event = event_adapter.validate_json(record.value)
         event.occurred_at.astimezone(UTC)
-        body = canonical(event)
     except ValidationError as error:
         return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
     except OverflowError:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    return Accepted(event, body, fingerprint(body), record)
+    return Accepted(event, record.value, fingerprint(record.value), record)
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

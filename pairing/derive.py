@@ -1,73 +1,100 @@
-"""The second transaction: derive what is marked, and write the difference of votes, pairs and outcomes."""
+"""Deriving: what follows from events together. The difference of votes, pairs and outcomes is written."""
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
-from sqlmodel import Session, col
-from sqlmodel import select as select_rows
+from sqlalchemy import delete, text
+from sqlmodel import Session, col, select
 
-from ingest.database import Database
-from ingest.settings import Settings, TaskPairingSettings
+from ingest.settings import TaskSettings
 from pairing import ballots, pairs
+from pairing.ballots import Ballot
+from pairing.facts import Facts
+from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
-from pairing.rows import select_in, table_of, update_by
-from pairing.rules import derive
-from pairing.rules.net import tally
-from pairing.scope import lock_scope
+from pairing.rows import update_by
+from pairing.rules import derive as derive_votes
+from pairing.rules.net import Side, Tally
+from pairing.rules.votes import Vote
+from pairing.scope import Scope, Start, scope_of
+from pairing.store import Fresh, write_events
 from pairing.tables import Mark, StoredEvent
 
 _MOST_MARKS = 5_000
-_BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED)
-"""An event of several votes is known by the one that did most."""
+_LOCKS = 0x77687374
+"""Any number, the same for every Whetstone: the class of PostgreSQL's advisory locks, one a task, under which is derived."""
 
 
-def derive_marked(database: Database, settings: Settings, now: datetime) -> bool:
-    """Derive some of what is marked, other workers' leavings included. Whether there may be more.
+@dataclass(frozen=True, slots=True)
+class Deriver:
+    """Derives for one task, in a transaction that holds the task's lock."""
 
-    Marks that another worker holds are left to it. What is stored after this transaction has read has marks of its own.
-    """
-    with database.begin() as session:
-        waiting = select_rows(Mark).order_by(col(Mark.id)).limit(_MOST_MARKS).with_for_update(skip_locked=True)
-        marks = session.exec(waiting).all()
-        by_task: defaultdict[str, list[Mark]] = defaultdict(list)
-        for mark in marks:
-            by_task[mark.task].append(mark)
-        for task in sorted(by_task.keys() & settings.tasks.keys()):  # others wait until the settings have them
-            _derive(session, task, by_task[task], settings.tasks[task].pairing, now, alone=database.is_sqlite)
-        if marks:
-            session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
-    return len(marks) == _MOST_MARKS
+    session: Session
+    task: str
+    settings: TaskSettings
+    split: Splitter
+    now: datetime
+
+    def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
+        """Write the fresh events and what they change. Returns the outcomes that are new."""
+        scope = scope_of(self.session, fresh.start, fresh.facts)
+        derived = derive_votes(scope.feedback, scope.generations, self.settings.pairing)
+        self._write_votes(scope, derived.votes, fresh.facts)
+        outcomes = {**derived.outcomes, **dict(_behind(derived.votes)), **scope.decided}
+        fresh.facts.write(self.session)
+        write_events(self.session, fresh.facts.events.values(), outcomes)
+        changed = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
+        rows = [(self.task, id_, outcome.value) for id_, outcome in changed.items()]
+        update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
+        return changed | {id_: outcomes[id_] for id_ in fresh.facts.events}
+
+    def derive_marked(self) -> Mapping[str, Outcome]:
+        """Derive some of what was left to be derived, by this worker or another; nothing when there is nothing."""
+        marks = self.session.exec(select(Mark).where(Mark.task == self.task).order_by(col(Mark.id)).limit(_MOST_MARKS)).all()
+        if not marks:
+            return {}
+        kinds = {kind: frozenset(mark.key for mark in marks if mark.kind == kind) for kind in ("generation", "event")}
+        self.session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
+        return self.derive(Fresh(Facts(self.task, self.split), Start(kinds["generation"], kinds["event"])))
+
+    def _write_votes(self, scope: Scope, votes: Sequence[Vote], facts: Facts) -> None:
+        stored = ballots.by_events(self.session, self.task, scope.stored.keys())
+        derived = {ballots.ballot_of(self.task, vote): vote for vote in votes}
+        changed = ballots.changes(stored, derived)
+        standing = pairs.load(self.session, self.task, changed.replies | {ballot.replies for ballot in stored})
+        before = set(standing.tallies)
+        for ballot in changed.come:
+            if ballot.replies not in standing.tallies:
+                standing.tallies[ballot.replies] = _tally(ballot, derived[ballot])
+        ballots.count(self.session, self.task, changed, standing.tallies, before)
+        ballots.write(self.session, changed)
+        ballots.note_adapters(self.session, self.task, changed, standing.tallies)
+        pairs.write(
+            self.session,
+            self.task,
+            standing.tallies.values(),
+            standing.before,
+            self.settings.pairing.sources,
+            facts.prompts,
+            self.now,
+        )
 
 
-def _derive(session: Session, task: str, marks: Sequence[Mark], rules: TaskPairingSettings, now: datetime, alone: bool) -> None:
-    scope = lock_scope(session, task, marks, alone)
-    derived = derive(scope.feedback, scope.generations, rules)
-    touched = ballots.replace(session, task, scope.ids, derived.votes)
-    cast = ballots.on(session, task, touched)
-    tallies = [tally(list(votes)) for votes in cast.values()]
-    ballots.write_standings(session, task, {v: s for votes in cast.values() for v, s in votes.items()}, tallies)
-    pairs.write(session, task, touched.values(), tallies, now)
-    deciding = scope.ids | {key[0] for counted in tallies for key in counted.standings}
-    _write_outcomes(session, task, {**derived.outcomes, **scope.decided, **_standings(session, task, deciding)})
+def try_lock(session: Session, task: str, alone: bool) -> bool:
+    """Whether this transaction may derive for the task. `alone`: it is the only one that writes, and needs no lock."""
+    if alone:
+        return True
+    key = {"locks": _LOCKS, "task": zlib.crc32(task.encode()) - 2**31}
+    return bool(session.connection().execute(text("SELECT pg_try_advisory_xact_lock(:locks, :task)"), key).scalar())
 
 
-def _standings(session: Session, task: str, deciding: Collection[str]) -> dict[str, Outcome]:
-    """The outcome of each event behind the votes that these events decided."""
-    best: dict[str, Outcome] = {}
-    for vote, standing in ballots.by_events(session, task, deciding):
-        for event_id in vote.events:
-            best[event_id] = min(best.get(event_id, standing), standing, key=_BY_WEIGHT.index)
-    return best
+def _tally(ballot: Ballot, vote: Vote) -> Tally:
+    chosen, rejected = Side(vote.chosen, ballot.chosen_hash), Side(vote.rejected, ballot.rejected_hash)
+    return Tally(ballot.prompt_hash, ballot.replies, chosen, rejected)
 
 
-def _write_outcomes(session: Session, task: str, wanted: Mapping[str, Outcome]) -> None:
-    events = table_of(StoredEvent)
-    current = select(events.c.event_id, events.c.outcome).where(events.c.task == task)
-    changed = [
-        {"task": task, "event_id": row.event_id, "outcome": wanted[row.event_id].value}
-        for row in select_in(session, current, events.c.event_id, wanted)
-        if row.outcome != wanted[row.event_id]
-    ]
-    update_by(session, StoredEvent, ["task", "event_id"], changed)
+def _behind(votes: Sequence[Vote]) -> Iterator[tuple[str, Outcome]]:
+    """The events that say what a vote says."""
+    return ((event_id, Outcome.VOTED) for vote in votes for event_id in vote.events)

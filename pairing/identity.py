@@ -1,16 +1,20 @@
 """What makes two prompts, replies or pairs the same: canonical forms and their hashes."""
 
 import hashlib
+import json
 
 from pydantic import TypeAdapter
 
 from ingest.events import Message, Prompt, Reply, Tool, canonical, fingerprint
 
 _prompts: TypeAdapter[Prompt] = TypeAdapter(Prompt)
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def prompt_json(prompt: Prompt) -> str:
     """The prompt as canonical JSON."""
+    if isinstance(prompt, str):
+        return _encode(prompt)
     return canonical(_prompts.dump_python(prompt, mode="json", exclude_defaults=True)).decode()
 
 
@@ -24,10 +28,18 @@ def reply_json(reply: Reply, as_message: bool) -> str:
 
     So `"Hello"` and an assistant's message that says "Hello" are the same reply. A reply with tool calls stays a message.
     """
-    if isinstance(reply, str):
-        return canonical(Message(role="assistant", content=reply) if as_message else reply).decode()
-    is_plain = isinstance(reply.content, str) and reply == Message(role="assistant", content=reply.content)
-    return canonical(reply.content if is_plain and not as_message else reply).decode()
+    said = reply if isinstance(reply, str) else _plain(reply)
+    if said is None:
+        return canonical(reply).decode()
+    text = _encode(said)
+    return f'{{"content":{text},"role":"assistant"}}' if as_message else text
+
+
+def _plain(message: Message) -> str | None:
+    """What an assistant's message says that is nothing but text."""
+    is_plain = message.role == "assistant" and isinstance(message.content, str)
+    more = message.name is not None or message.tool_calls is not None or message.tool_call_id is not None
+    return message.content if is_plain and not more else None  # type: ignore[return-value]  # is_plain: it is text
 
 
 def prompt_hash(prompt: str, tools: str | None) -> str:

@@ -16,6 +16,7 @@ class Outcome(StrEnum):
 
     RECORDED = "recorded", "A generation: feedback on it can become pairs."
     APPLIED = "applied", "An erasure: every event of this user counts as nothing."
+    VOTED = "voted", "It votes on two replies; how it stands follows from all votes on them."
     PAIRED = "paired", "It stands behind a pair."
     DRAW = "draw", "As many votes say the opposite of these two replies: no pair."
     OUTVOTED = "outvoted", "More votes say the opposite of these two replies: the pair is the other way round."

@@ -1,85 +1,143 @@
-"""Pairs as they are stored: those of two replies whose votes changed are made, changed or withdrawn."""
+"""Pairs and draws as they are stored: each is the count of all votes on two replies."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
 from sqlmodel import Session
 
+from ingest.settings import SourcesSettings
 from pairing.identity import pair_id, reply_hash
-from pairing.rows import delete_by, insert_all, select_in, table_of, update_by
-from pairing.rules.net import Tally, Won
-from pairing.rules.votes import Vote
-from pairing.tables import AskedPrompt, Pair, PairEvent
+from pairing.rows import delete_by, insert_all, select_by, update_by
+from pairing.rules.net import Side, Tally, Won, winner
+from pairing.rules.votes import Source
+from pairing.tables import AskedPrompt, Draw, Pair
 
-_pairs, _pair_events, _prompts = table_of(Pair), table_of(PairEvent), table_of(AskedPrompt)
-
-
-def write(session: Session, task: str, touched: Iterable[Vote], tallies: Iterable[Tally], now: datetime) -> None:
-    """Make the pairs of the two replies of each touched vote those that the tallies say; without a tally there is none."""
-    wanted = {_id(task, counted.won): counted.won for counted in tallies if counted.won}
-    possible = {id_ for vote in touched for id_ in _either_way(task, vote)}
-    before = {row.id: row for row in select_in(session, select(_pairs), _pairs.c.id, possible)}
-    delete_by(session, Pair, [{"id": id_} for id_ in sorted(before.keys() - wanted.keys())])
-    _insert(session, task, {id_: won for id_, won in wanted.items() if id_ not in before}, now)
-    changed = {id_: won for id_, won in wanted.items() if id_ in before and _differs(before[id_], won)}
-    update_by(session, Pair, ["id"], [{"id": id_, **_says(won)} for id_, won in changed.items()])
-    _write_events(session, task, wanted)
+_DRAWN = ("replies", "prompt_hash", "one", "other", "one_adapters", "other_adapters", "counted")
+_COUNTED = ("chosen_adapters", "rejected_adapters", "counted")
+_CHANGING = (*_COUNTED, "source", "votes_for", "votes_against", "weight", "wrong_share")
+_FOUND = ("replies", "prompt_hash", "chosen", "rejected", *_CHANGING, "id")
+_FIXED = ("id", "task", "replies", "prompt_hash", "chosen", "rejected", "created_at", "prompt", "tools", "split")
 
 
-def _insert(session: Session, task: str, new: Mapping[str, Won], now: datetime) -> None:
-    of_task = select(_prompts).where(_prompts.c.task == task)
-    found = select_in(session, of_task, _prompts.c.hash, {won.prompt_hash for won in new.values()})
-    prompts = {row.hash: row for row in found}
-    insert_all(session, Pair, [_row(task, id_, won, prompts[won.prompt_hash], now) for id_, won in new.items()])
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How two replies stood: the pair's id, or None for a draw, and what the row said of the votes."""
+
+    pair: str | None
+    said: tuple[Any, ...]
 
 
-def _write_events(session: Session, task: str, wanted: Mapping[str, Won]) -> None:
-    rows = select_in(session, select(_pair_events), _pair_events.c.pair_id, wanted)
-    before = {(row.pair_id, row.event_id) for row in rows}
-    after = {(id_, event_id) for id_, won in wanted.items() for event_id in won.events}
-    delete_by(session, PairEvent, [_event(task, *key) for key in before - after])
-    insert_all(session, PairEvent, [_event(task, *key) for key in after - before])
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is stored of some replies: the count so far, and how each stood."""
+
+    tallies: dict[str, Tally]
+    before: dict[str, Before]
 
 
-def _either_way(task: str, vote: Vote) -> tuple[str, str]:
-    one, other = reply_hash(vote.chosen), reply_hash(vote.rejected)
-    return pair_id(task, vote.prompt_hash, one, other), pair_id(task, vote.prompt_hash, other, one)
-
-
-def _id(task: str, won: Won) -> str:
-    return pair_id(task, won.prompt_hash, reply_hash(won.chosen), reply_hash(won.rejected))
-
-
-def _event(task: str, pair: str, event_id: str) -> dict[str, Any]:
-    return {"pair_id": pair, "task": task, "event_id": event_id}
-
-
-def _says(won: Won) -> dict[str, Any]:
-    """What later votes can change."""
-    return {
-        "source": won.source,
-        "votes_for": won.votes_for,
-        "votes_against": won.votes_against,
-        "chosen_adapter": won.chosen_adapter,
-        "rejected_adapter": won.rejected_adapter,
+def load(session: Session, task: str, replies: Collection[str]) -> Standing:
+    """The count on each of these two replies that have any votes."""
+    keys = [(task, one) for one in replies]
+    pairs = select_by(session, Pair, _FOUND, ("task", "replies"), keys)
+    draws = select_by(session, Draw, _DRAWN, ("task", "replies"), keys)
+    before = {row[0]: Before(row[-1], tuple(row[4:-1])) for row in pairs} | {
+        row[0]: Before(None, tuple(row[4:])) for row in draws
     }
+    return Standing({row[0]: _tally(row) for row in (*pairs, *draws)}, before)
 
 
-def _differs(row: Row[Any], won: Won) -> bool:
-    return any(getattr(row, name) != value for name, value in _says(won).items())
+def write(
+    session: Session,
+    task: str,
+    tallies: Iterable[Tally],
+    before: Mapping[str, Before],
+    sources: SourcesSettings,
+    prompts: Mapping[str, Sequence[Any]],
+    now: datetime,
+) -> None:
+    """Make pairs and draws what the tallies say. `prompts` has prompt, tools and split of those that it knows, by hash."""
+    difference = _Difference(task, now)
+    for tally in tallies:
+        difference.add(tally, before.get(tally.replies), sources)
+    difference.write(session, prompts)
 
 
-def _row(task: str, id_: str, won: Won, prompt: Row[Any], now: datetime) -> dict[str, Any]:
-    return _says(won) | {
-        "id": id_,
-        "task": task,
-        "prompt_hash": won.prompt_hash,
-        "prompt": prompt.prompt,
-        "tools": prompt.tools,
-        "chosen": won.chosen,
-        "rejected": won.rejected,
-        "split": prompt.split,
-        "created_at": now,
-    }
+class _Difference:
+    """Rows to delete, insert and update."""
+
+    def __init__(self, task: str, now: datetime) -> None:
+        self._task = task
+        self._now = now
+        self._withdrawn: list[tuple[str]] = []
+        self._undrawn: list[tuple[str, str]] = []
+        self._drawn: list[tuple[Any, ...]] = []
+        self._new: list[tuple[str, Tally, Won]] = []
+        self._changed: list[tuple[Any, ...]] = []
+
+    def add(self, tally: Tally, before: Before | None, sources: SourcesSettings) -> None:
+        won = winner(tally, sources)
+        id_ = won and pair_id(self._task, tally.prompt_hash, won.chosen.reply_hash, won.rejected.reply_hash)
+        if won and before and before.pair == id_:
+            if before.said != _says(won):
+                self._changed.append((id_, *_says(won)))
+            return
+        if before and before.pair:
+            self._withdrawn.append((before.pair,))
+        elif before:
+            self._undrawn.append((self._task, tally.replies))
+        if won and id_:
+            self._new.append((id_, tally, won))
+        elif not tally.is_empty:
+            self._drawn.append(_draw(self._task, tally))
+
+    def write(self, session: Session, known: Mapping[str, Sequence[Any]]) -> None:
+        delete_by(session, Pair, ("id",), self._withdrawn)
+        delete_by(session, Draw, ("task", "replies"), self._undrawn)
+        insert_all(session, Draw, ("task", *_DRAWN), self._drawn)
+        asked = _prompts(session, self._task, {tally.prompt_hash for _, tally, _ in self._new}, known)
+        insert_all(session, Pair, (*_FIXED, *_CHANGING), [self._row(*new, asked) for new in self._new])
+        update_by(session, Pair, ("id",), _CHANGING, self._changed)
+
+    def _row(self, id_: str, tally: Tally, won: Won, asked: Mapping[str, Sequence[Any]]) -> tuple[Any, ...]:
+        texts = won.chosen.reply, won.rejected.reply
+        return (id_, self._task, tally.replies, tally.prompt_hash, *texts, self._now, *asked[tally.prompt_hash], *_says(won))
+
+
+def _prompts(session: Session, task: str, hashes: set[str], known: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    missing = [(task, one) for one in hashes if one not in known]
+    rows = select_by(session, AskedPrompt, ("hash", "prompt", "tools", "split"), ("task", "hash"), missing)
+    return {**known, **{row[0]: row[1:] for row in rows}}
+
+
+def _tally(row: Sequence[Any]) -> Tally:
+    replies, prompt_hash, one, other, one_adapters, other_adapters, counted = row[:7]
+    by_source: dict[Source, tuple[int, int]] = json.loads(counted)
+    ones, others = ({source: votes[side] for source, votes in by_source.items()} for side in (0, 1))
+    return Tally(
+        prompt_hash,
+        replies,
+        Side(one, reply_hash(one), set(json.loads(one_adapters)), Counter(ones)),
+        Side(other, reply_hash(other), set(json.loads(other_adapters)), Counter(others)),
+    )
+
+
+def _says(won: Won) -> tuple[Any, ...]:
+    """What later votes can change: the columns of _CHANGING."""
+    chosen, rejected = won.chosen, won.rejected
+    return (*_counted(chosen, rejected), won.source, chosen.count, rejected.count, won.weight, won.wrong_share)
+
+
+def _draw(task: str, tally: Tally) -> tuple[Any, ...]:
+    one, other = sorted((tally.one, tally.other), key=lambda side: side.reply_hash)
+    return (task, tally.replies, tally.prompt_hash, one.reply, other.reply, *_counted(one, other))
+
+
+def _counted(one: Side, other: Side) -> tuple[str, str, str]:
+    """Adapters of each side, and votes by source for the one and the other."""
+    sources = sorted(source for source in one.votes.keys() | other.votes.keys() if one.votes[source] or other.votes[source])
+    votes = {source: (one.votes[source], other.votes[source]) for source in sources}
+    return json.dumps(sorted(one.adapters)), json.dumps(sorted(other.adapters)), json.dumps(votes)

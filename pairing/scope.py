@@ -1,137 +1,132 @@
-"""What must be derived together: marked events, those that share generations with them, and all that they rest on."""
+"""What must be derived together: events, those that share generations with them, and all that they rest on."""
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import Row, select
 from sqlmodel import Session
 
-from ingest.events import ErasureEvent, Event, Feedback, Generation, PreferenceEvent, event_adapter
-from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
+from ingest.events import ErasureEvent, Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
+from pairing.facts import Facts, Version, held, named
+from pairing.identity import reply_json
 from pairing.outcomes import Outcome
-from pairing.rows import select_in, table_of
+from pairing.rows import select_by
 from pairing.rules.votes import Generated
-from pairing.tables import AskedPrompt, Erasure, EventGeneration, GenerationVersion, Mark, StoredEvent, StoredVote
+from pairing.tables import Erasure, EventGeneration, GenerationVersion, StoredEvent
 
-_events, _names = table_of(StoredEvent), table_of(EventGeneration)
-_versions, _erasures = table_of(GenerationVersion), table_of(Erasure)
-_prompts, _votes = table_of(AskedPrompt), table_of(StoredVote)
+_VERSION = ("generation_id", "event_id", "rank", "prompt_hash", "evaluation", "user")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to start from: generations, and events that name none."""
+
+    generations: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Events to derive together, with what is known of their generations; `decided` are outcomes that no rule changes."""
+    """Events to derive together, with what is known of their generations."""
 
-    ids: frozenset[str]
     feedback: Sequence[Event]
     generations: Mapping[str, Generated]
-    decided: Mapping[str, Outcome]
+    stored: Mapping[str, str]  # of the events that were there before, the outcome so far
+    decided: Mapping[str, Outcome]  # that no rule changes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reach:
-    events: frozenset[str]
-    generations: frozenset[str]
+    events: dict[str, Event] = field(default_factory=dict)
+    stored: dict[str, str] = field(default_factory=dict)
+    generations: set[str] = field(default_factory=set)
 
 
-def lock_scope(session: Session, task: str, marks: Sequence[Mark], alone: bool) -> Scope:
-    """Read what the marks reach, having locked its events and its prompts until the transaction ends.
-
-    Two workers that derive for one event, or for one prompt, do so one after the other, and the later one sees what the
-    earlier one wrote. `alone`: the transaction is the only one that writes, and needs no such locks.
-    """
-    locked: set[str] = set()
-    while True:
-        reach = _reach(session, task, marks)
-        events = _lock_events(session, task, reach.events)
-        versions = _of_generations(session, task, reach.generations)
-        needed = _prompts_of(session, task, events, versions)
-        if alone or needed <= locked:
-            return _scope(session, task, reach, events, versions)
-        asked = select(_prompts.c.hash).where(_prompts.c.task == task).with_for_update()
-        locked |= {row.hash for row in select_in(session, asked, _prompts.c.hash, needed)}
+def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
+    """Read what the start and the fresh events, which are not written yet, reach."""
+    reach = _reach(session, start, fresh)
+    versions = [*_stored_versions(session, fresh.task, reach.generations), *fresh.versions]
+    erased = _erased(session, fresh.task, {e.user for e in reach.events.values()} | {v.user for v in versions})
+    generations = _generations(session, reach.events, [v for v in versions if v.user not in erased], fresh)
+    feedback = [e for e in reach.events.values() if isinstance(e, Feedback | PreferenceEvent) and e.user not in erased]
+    return Scope(feedback, generations, reach.stored, _decided(reach, versions, erased))
 
 
-def _reach(session: Session, task: str, marks: Sequence[Mark]) -> _Reach:
-    """From the marked events and generations over everything that names the same generations."""
-    marked: defaultdict[str, set[str]] = defaultdict(set)
-    for mark in marks:
-        marked[mark.kind].add(mark.key)
-    by_user = select(_events.c.event_id).where(_events.c.task == task)
-    held_by_user = select(_versions.c.generation_id).where(_versions.c.task == task)
-    new_events = marked["event"] | {row.event_id for row in select_in(session, by_user, _events.c.user, marked["user"])}
-    new = marked["generation"] | {row[0] for row in select_in(session, held_by_user, _versions.c.user, marked["user"])}
-    links = select(_names.c.event_id, _names.c.generation_id).where(_names.c.task == task)
-    events: set[str] = set()
-    generations: set[str] = set()
-    while new_events or new:
-        new_events |= {row.event_id for row in select_in(session, links, _names.c.generation_id, new)}
-        new_events -= events
-        events |= new_events
-        generations |= new
-        new = {row.generation_id for row in select_in(session, links, _names.c.event_id, new_events)} - generations
+def _reach(session: Session, start: Start, fresh: Facts) -> _Reach:
+    """Over everything that names the same generations."""
+    reach = _Reach({id_: accepted.event for id_, accepted in fresh.events.items()})
+    new_generations = set(start.generations | fresh.generations)
+    new_events = set(start.events)
+    while new_generations or new_events:
+        reach.generations |= new_generations
+        keys = [(fresh.task, id_) for id_ in new_generations]
+        new_events |= {row[0] for row in select_by(session, EventGeneration, ("event_id",), ("task", "generation_id"), keys)}
+        found = _load(session, fresh.task, new_events - reach.events.keys(), reach)
+        new_generations = {id_ for event in found for id_ in _generations_of(event)} - reach.generations
         new_events = set()
-    return _Reach(frozenset(events), frozenset(generations))
+    return reach
 
 
-def _lock_events(session: Session, task: str, ids: Collection[str]) -> list[Event]:
-    bodies = select(_events.c.body).where(_events.c.task == task).with_for_update()
-    return [event_adapter.validate_json(row.body) for row in select_in(session, bodies, _events.c.event_id, ids)]
+def _load(session: Session, task: str, ids: Collection[str], reach: _Reach) -> list[Event]:
+    rows = select_by(session, StoredEvent, ("event_id", "body", "outcome"), ("task", "event_id"), [(task, id_) for id_ in ids])
+    found = []
+    for event_id, body, outcome in rows:
+        reach.events[event_id] = event = event_adapter.validate_json(body)
+        reach.stored[event_id] = outcome
+        found.append(event)
+    return found
 
 
-def _of_generations(session: Session, task: str, ids: Collection[str]) -> list[Row[Any]]:
-    return select_in(session, select(_versions).where(_versions.c.task == task), _versions.c.generation_id, ids)
+def _generations_of(event: Event) -> Iterator[str]:
+    yield from named(event)
+    if found := held(event):
+        yield found.generation_id
 
 
-def _prompts_of(session: Session, task: str, events: Sequence[Event], versions: Sequence[Row[Any]]) -> set[str]:
-    """Every prompt that the events speak of, or spoke of when votes were last derived from them."""
-    voted = select(_votes.c.prompt_hash).where(_votes.c.task == task)
-    before = select_in(session, voted, _votes.c.event_id, {event.event_id for event in events})
-    ready = {
-        prompt_hash(prompt_json(event.prompt), tools_json(event.tools)) for event in events if isinstance(event, PreferenceEvent)
-    }
-    return ready | {row.prompt_hash for row in before} | {version.prompt_hash for version in versions}
+def _stored_versions(session: Session, task: str, ids: Collection[str]) -> Iterable[Version]:
+    keys = [(task, id_) for id_ in ids]
+    return (Version(*row) for row in select_by(session, GenerationVersion, _VERSION, ("task", "generation_id"), keys))
 
 
-def _scope(session: Session, task: str, reach: _Reach, events: Sequence[Event], versions: Sequence[Row[Any]]) -> Scope:
-    users = {event.user for event in events} | {version.user for version in versions}
-    of_task = select(_erasures.c.user).where(_erasures.c.task == task)
-    erased = {row.user for row in select_in(session, of_task, _erasures.c.user, users - {None})}
-    generations = _generations(session, task, [version for version in versions if version.user not in erased])
-    feedback = [e for e in events if isinstance(e, Feedback | PreferenceEvent) and e.user not in erased]
-    gone = {e.event_id: Outcome.ERASED for e in events if e.user in erased and not isinstance(e, ErasureEvent)}
-    return Scope(reach.events, feedback, generations, _of_records(versions, erased) | gone)
+def _erased(session: Session, task: str, users: Collection[str | None]) -> frozenset[str]:
+    keys = [(task, user) for user in users if user is not None]
+    return frozenset(row[0] for row in select_by(session, Erasure, ("user",), ("task", "user"), keys))
 
 
-def _generations(session: Session, task: str, versions: Sequence[Row[Any]]) -> dict[str, Generated]:
+def _generations(
+    session: Session, known: Mapping[str, Event], versions: Sequence[Version], fresh: Facts
+) -> Mapping[str, Generated]:
     """Of each generation the version that counts: a recorded one before carried ones, then the smallest hash."""
-    best: dict[str, Row[Any]] = {}
-    for version in sorted(versions, key=lambda one: (one.rank, one.event_id)):
-        best.setdefault(version.generation_id, version)
-    bodies = select(_events.c.event_id, _events.c.body).where(_events.c.task == task)
-    rows = select_in(session, bodies, _events.c.event_id, {version.event_id for version in best.values()})
-    holders = {row.event_id: event_adapter.validate_json(row.body) for row in rows}
+    best: dict[str, Version] = {}
+    for version in versions:
+        other = best.get(version.generation_id)
+        if other is None or (version.rank, version.event_id) < (other.rank, other.event_id):
+            best[version.generation_id] = version
+    missing = [(fresh.task, version.event_id) for version in best.values() if version.event_id not in known]
+    rows = select_by(session, StoredEvent, ("event_id", "body"), ("task", "event_id"), set(missing))
+    holders = {**known, **{event_id: event_adapter.validate_json(body) for event_id, body in rows}}
     return {id_: _generated(holders[version.event_id], version) for id_, version in best.items()}
 
 
-def _generated(holder: Event, version: Row[Any]) -> Generated:
-    held = holder.generation if isinstance(holder, Feedback) else holder
-    if not isinstance(held, Generation):
+def _generated(holder: Event, version: Version) -> Generated:
+    found = held(holder)
+    if found is None:
         raise TypeError(f"event {version.event_id} holds no generation")
-    as_messages = not isinstance(held.prompt, str)
-    replies = tuple(reply_json(candidate.reply, as_messages) for candidate in held.candidates)
-    return Generated(version.event_id, version.prompt_hash, version.evaluation, held.adapter, as_messages, replies)
+    as_messages = not isinstance(found.prompt, str)
+    replies = tuple([reply_json(candidate.reply, as_messages) for candidate in found.candidates])
+    return Generated(version.event_id, version.prompt_hash, version.evaluation, found.adapter, as_messages, replies)
 
 
-def _of_records(versions: Sequence[Row[Any]], erased: Collection[str]) -> dict[str, Outcome]:
-    """Outcomes of the gateway's records, which no feedback changes."""
-    recorded = (version for version in versions if version.rank.startswith("0"))
-    return {version.event_id: _of_record(version, erased) for version in recorded}
-
-
-def _of_record(version: Row[Any], erased: Collection[str]) -> Outcome:
-    if version.user in erased:
-        return Outcome.ERASED
-    return Outcome.EVALUATION if version.evaluation else Outcome.RECORDED
+def _decided(reach: _Reach, versions: Sequence[Version], erased: Collection[str]) -> dict[str, Outcome]:
+    """Outcomes of the gateway's records, and of what is erased."""
+    decided: dict[str, Outcome] = {}
+    for event_id, event in reach.events.items():
+        if isinstance(event, ErasureEvent):
+            decided[event_id] = Outcome.APPLIED
+        elif event.user in erased:
+            decided[event_id] = Outcome.ERASED
+        elif isinstance(event, GenerationEvent):
+            decided[event_id] = Outcome.EVALUATION if event.purpose == "evaluation" else Outcome.RECORDED
+    for version in versions:
+        if version.user in erased and version.rank.startswith("0"):
+            decided[version.event_id] = Outcome.ERASED
+    return decided

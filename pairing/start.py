@@ -46,11 +46,11 @@ def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> 
     session.connection().execute(delete(RulesInForce).where(col(RulesInForce.task).not_in(tasks)))
     ours = {task: fingerprint(canonical(settings.pairing)) for task, settings in tasks.items()}
     kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
-    changed = [{"task": task, "digest": digest} for task, digest in ours.items() if kept.get(task) != digest]
-    insert_new(session, RulesInForce, changed)
-    update_by(session, RulesInForce, ["task"], changed)
-    for row in changed:
-        _mark_all(session, row["task"])
+    changed = [(task, digest) for task, digest in ours.items() if kept.get(task) != digest]
+    insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])
+    update_by(session, RulesInForce, ("task",), ("digest",), changed)
+    for task, _ in changed:
+        _mark_all(session, task)
 
 
 def _mark_all(session: Session, task: str) -> None:

@@ -1,45 +1,23 @@
-"""The first transaction: events and the offsets behind them, together or not at all."""
+"""Storing: each event once, with the offsets behind it."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
-from sqlmodel import Session, col
+from sqlalchemy import update
+from sqlmodel import Session, col, select
 
-from ingest.events import (
-    ChoiceEvent,
-    ErasureEvent,
-    Event,
-    Feedback,
-    Generation,
-    GenerationEvent,
-    PreferenceEvent,
-    RatingEvent,
-    RegenerationEvent,
-    ScoreEvent,
-    canonical,
-    event_adapter,
-    fingerprint,
-)
+from ingest.events import ErasureEvent, Event, GenerationEvent, event_adapter
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
+from pairing.facts import Facts, held, named
 from pairing.holdout import Splitter
-from pairing.identity import prompt_hash, prompt_json, tools_json
 from pairing.outcomes import Outcome
-from pairing.rows import delete_by, insert_all, insert_new, select_in, table_of, update_by
-from pairing.tables import (
-    AskedPrompt,
-    DeadLetter,
-    Erasure,
-    EventGeneration,
-    GenerationVersion,
-    Mark,
-    Offset,
-    StoredEvent,
-)
+from pairing.rows import delete_by, insert_all, insert_new, select_by, update_by
+from pairing.scope import Start
+from pairing.tables import DeadLetter, Erasure, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
 
-Row = dict[str, Any]
+_COLUMNS = ("task", "event_id", "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
 
 
 class OffsetMoved(Exception):
@@ -54,166 +32,137 @@ class Read:
     next: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What is new of one task: facts that are not written yet, and where else to start deriving."""
+
+    facts: Facts
+    start: Start
+
+
 def advance(session: Session, log_id: str, reads: Mapping[int, Read]) -> None:
     """Move the stored offsets.
 
     Raises:
         OffsetMoved: one of them is not where its stretch starts.
+        sqlalchemy.exc.IntegrityError: likewise, of a partition of which nothing was stored when it was read.
     """
     for partition, read in sorted(reads.items()):
         if read.start is None:
-            moved = bool(insert_new(session, Offset, [{"log_id": log_id, "partition": partition, "next": read.next}]))
-        else:
-            here = (col(Offset.log_id) == log_id, col(Offset.partition) == partition, col(Offset.next) == read.start)
-            moved = session.connection().execute(update(Offset).where(*here).values(next=read.next)).rowcount == 1
-        if not moved:
+            insert_all(session, Offset, ("log_id", "partition", "next"), [(log_id, partition, read.next)])
+            continue
+        here = (col(Offset.log_id) == log_id, col(Offset.partition) == partition, col(Offset.next) == read.start)
+        if session.connection().execute(update(Offset).where(*here).values(next=read.next)).rowcount != 1:
             raise OffsetMoved(f"partition {partition} is not at {read.start} any more")
 
 
-def store(session: Session, batch: Batch, split: Splitter, tasks: Collection[str]) -> None:
-    """Add what is new of a batch, and mark what must be derived again. The same batch again changes nothing."""
-    rows = {key: _event_row(accepted, tasks) for key, accepted in batch.events.items()}
-    inserted = {tuple(key) for key in insert_new(session, StoredEvent, list(rows.values()))}
-    facts = _Facts(split)
-    for key, accepted in batch.events.items():
-        if key in inserted:
-            facts.add(accepted.event)
-    clashes = [accepted for key, accepted in batch.events.items() if key not in inserted]
-    dead = batch.dead | {letter.id: letter for letter in _settle(session, clashes, rows, facts)}
-    facts.write(session)
+def store(session: Session, batch: Batch, split: Splitter) -> dict[str, Fresh]:
+    """Sort out, by task, what is new of a batch; of two bodies under one id the smaller hash stays.
+
+    The events themselves are written by `leave`, or with their outcome when they are derived.
+    """
+    by_task: defaultdict[str, list[Accepted]] = defaultdict(list)
+    for accepted in batch.events.values():
+        by_task[accepted.event.task].append(accepted)
+    dead = dict(batch.dead)
+    fresh = {task: _Sorting(session, task, split, dead).sort(events) for task, events in sorted(by_task.items())}
     insert_new(session, DeadLetter, [letter.model_dump() for letter in dead.values()])
+    return fresh
 
 
-def _settle(
-    session: Session, clashes: Sequence[Accepted], rows: Mapping[tuple[str, str], Row], facts: "_Facts"
-) -> list[DeadLetter]:
-    """Events whose id is stored already: most were sent twice; of two bodies the smaller hash stays."""
-    by_task: defaultdict[str, dict[str, Accepted]] = defaultdict(dict)
-    for clash in clashes:
-        by_task[clash.event.task][clash.event.event_id] = clash
-    dead: list[DeadLetter] = []
-    events = table_of(StoredEvent)
-    for task, of_task in sorted(by_task.items()):
-        statement = select(events.c.event_id, events.c.body_hash, events.c.body).where(events.c.task == task).with_for_update()
-        for kept in select_in(session, statement, events.c.event_id, of_task):
-            clash = of_task[kept.event_id]
-            if clash.body_hash < kept.body_hash:
-                _replace(session, event_adapter.validate_json(kept.body), clash, rows[clash.key], facts)
-                dead.append(in_conflict(kept.body.encode(), clash.record))
-            elif clash.body_hash > kept.body_hash:
-                dead.append(in_conflict(clash.body, clash.record))
-    return dead
+def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
+    """Write what is new, and mark it to be derived later, by whoever may."""
+    task, events = fresh.facts.task, fresh.facts.events
+    fresh.facts.write(session)
+    write_events(session, events.values(), {id_: _first_outcome(one.event, known_task) for id_, one in events.items()})
+    marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
+    alone = {id_ for id_, one in events.items() if not held(one.event) and not any(named(one.event))}
+    marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
+    insert_all(session, Mark, ("task", "kind", "key"), [(task, *mark) for mark in marks])
 
 
-def _replace(session: Session, old: Event, new: Accepted, row: Row, facts: "_Facts") -> None:
-    """Take back what followed from the old body. Its votes are found, by the event's own mark, when it is derived."""
-    which = {"task": old.task, "event_id": old.event_id}
-    for model in (EventGeneration, GenerationVersion, Erasure):
-        delete_by(session, model, [which])
-    update_by(session, StoredEvent, ["task", "event_id"], [row])
-    facts.mark(old)
-    facts.marks.add((old.task, "event", old.event_id))
-    facts.add(new.event)
+def write_events(session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]) -> None:
+    """Insert events with their outcomes."""
+    insert_all(session, StoredEvent, _COLUMNS, (_row(one, outcomes[one.event.event_id]) for one in events))
 
 
-@dataclass(slots=True)
-class _Facts:
-    """Rows that follow from single events, each event seen once."""
+class _Sorting:
+    """Sorts out the events of one task."""
 
-    split: Splitter
-    names: list[Row] = field(default_factory=list)
-    versions: list[Row] = field(default_factory=list)
-    erasures: list[Row] = field(default_factory=list)
-    prompts: dict[tuple[str, str], Row] = field(default_factory=dict)
-    marks: set[tuple[str, str, str]] = field(default_factory=set)
+    def __init__(self, session: Session, task: str, split: Splitter, dead: dict[str, DeadLetter]) -> None:
+        self._session = session
+        self._task = task
+        self._dead = dead
+        self._facts = Facts(task, split)
+        self._generations: set[str] = set()
+        self._events: set[str] = set()
 
-    def add(self, event: Event) -> None:
-        which = {"task": event.task, "event_id": event.event_id}
-        self.names += [{**which, "generation_id": id_} for id_ in _named(event)]
-        held = _held(event)
-        if held:
-            self.versions.append({**which, **_version(event, held), "prompt_hash": self._prompt(event.task, held)})
+    def sort(self, events: Sequence[Accepted]) -> Fresh:
+        keys = [(self._task, one.event.event_id) for one in events]
+        kept = dict(select_by(self._session, StoredEvent, ("event_id", "body_hash"), ("task", "event_id"), keys))
+        for one in events:
+            if one.event.event_id not in kept:
+                self._facts.add(one)
+                self._note_erasure(one.event)
+            elif kept[one.event.event_id] != one.body_hash:
+                self._settle(one)
+        return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))
+
+    def _settle(self, clash: Accepted) -> None:
+        """Another body under an id that is taken."""
+        here = (col(StoredEvent.task) == self._task, col(StoredEvent.event_id) == clash.event.event_id)
+        kept = self._session.exec(select(StoredEvent).where(*here).with_for_update()).one()
+        if clash.body_hash < kept.body_hash:
+            loser = kept.body.encode()
+            self._replace(event_adapter.validate_json(loser), clash)
+        else:
+            loser = clash.body
+        letter = in_conflict(loser, clash.record)
+        self._dead[letter.id] = letter
+
+    def _replace(self, old: Event, new: Accepted) -> None:
+        """Take back what followed from the old body. Its votes are found when it is derived."""
+        here = [(self._task, old.event_id)]
+        for model in (EventGeneration, GenerationVersion, Erasure):
+            delete_by(self._session, model, ("task", "event_id"), here)
+        update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [_row(new, _first_outcome(new.event, True))])
+        self._facts.state(new)
+        self._generations |= {*named(old), *((found.generation_id,) if (found := held(old)) else ())}
+        self._events.add(old.event_id)
+        self._note_erasure(new.event)
+        if isinstance(old, ErasureEvent):
+            self._start_from(old.user)
+
+    def _note_erasure(self, event: Event) -> None:
         if isinstance(event, ErasureEvent):
-            self.erasures.append({**which, "user": event.user})
-        if isinstance(event, PreferenceEvent):
-            self._prompt(event.task, event)
-        self.mark(event)
+            insert_new(self._session, Erasure, [{"task": self._task, "user": event.user, "event_id": event.event_id}])
+            self._start_from(event.user)
 
-    def mark(self, event: Event) -> None:
-        held = _held(event)
-        self.marks |= {(event.task, "generation", id_) for id_ in _named(event) | ({held.generation_id} if held else set())}
-        if isinstance(event, PreferenceEvent):
-            self.marks.add((event.task, "event", event.event_id))
-        if isinstance(event, ErasureEvent):
-            self.marks.add((event.task, "user", event.user))
-
-    def write(self, session: Session) -> None:
-        insert_new(session, AskedPrompt, list(self.prompts.values()))
-        insert_new(session, EventGeneration, self.names)
-        insert_new(session, GenerationVersion, self.versions)
-        insert_new(session, Erasure, self.erasures)
-        insert_all(session, Mark, [{"task": task, "kind": kind, "key": key} for task, kind, key in sorted(self.marks)])
-
-    def _prompt(self, task: str, asked: Generation | PreferenceEvent) -> str:
-        prompt, tools = prompt_json(asked.prompt), tools_json(asked.tools)
-        hashed = prompt_hash(prompt, tools)
-        if (task, hashed) not in self.prompts:
-            split = self.split(asked.prompt)
-            self.prompts[task, hashed] = {"task": task, "hash": hashed, "prompt": prompt, "tools": tools, "split": split}
-        return hashed
+    def _start_from(self, user: str) -> None:
+        """Every event of the user is to be derived. Another worker's that is not seen here will see the erasure."""
+        found = select_by(self._session, StoredEvent, ("event_id",), ("task", "user"), [(self._task, user)])
+        self._events |= {row[0] for row in found}
 
 
-def _event_row(accepted: Accepted, tasks: Collection[str]) -> Row:
+def _row(accepted: Accepted, outcome: Outcome) -> tuple[Any, ...]:
     event = accepted.event
-    return {
-        "task": event.task,
-        "event_id": event.event_id,
-        "type": event.type,
-        "user": event.user,
-        "occurred_at": event.occurred_at,
-        "received_at": received_at(accepted.record),
-        "body": accepted.body.decode(),
-        "body_hash": accepted.body_hash,
-        "outcome": _first_outcome(event, tasks).value,
-    }
+    return (
+        event.task,
+        event.event_id,
+        event.type,
+        event.user,
+        event.occurred_at,
+        received_at(accepted.record),
+        accepted.body.decode(),
+        accepted.body_hash,
+        outcome.value,
+    )
 
 
-def _first_outcome(event: Event, tasks: Collection[str]) -> Outcome:
+def _first_outcome(event: Event, known_task: bool) -> Outcome:
     """Before anything is derived."""
     if isinstance(event, GenerationEvent):
         return Outcome.EVALUATION if event.purpose == "evaluation" else Outcome.RECORDED
     if isinstance(event, ErasureEvent):
         return Outcome.APPLIED
-    if event.task not in tasks:
-        return Outcome.UNKNOWN_TASK
-    return Outcome.NOT_PAIRED_YET if isinstance(event, ScoreEvent | RatingEvent) else Outcome.WAITING_FOR_GENERATION
-
-
-def _named(event: Event) -> set[str]:
-    """The generations that a feedback is about."""
-    match event:
-        case GenerationEvent() | PreferenceEvent() | ErasureEvent():
-            return set()
-        case ChoiceEvent():
-            return {ref.generation_id for ref in event.shown}
-        case RegenerationEvent():
-            return {event.reply.generation_id, event.replacement}
-        case _:
-            return {event.reply.generation_id}
-
-
-def _held(event: Event) -> Generation | None:
-    """The generation that an event holds whole."""
-    if isinstance(event, GenerationEvent):
-        return event
-    return event.generation if isinstance(event, Feedback) else None
-
-
-def _version(event: Event, held: Generation) -> Row:
-    content = held.model_dump(mode="json", include={*Generation.model_fields, "purpose"}, exclude_defaults=True)
-    return {
-        "generation_id": held.generation_id,
-        "rank": f"{0 if isinstance(event, GenerationEvent) else 1}{fingerprint(canonical(content))}",
-        "evaluation": isinstance(event, GenerationEvent) and event.purpose == "evaluation",
-        "user": event.user,
-    }
+    return Outcome.WAITING_FOR_GENERATION if known_task else Outcome.UNKNOWN_TASK

@@ -20,16 +20,15 @@ class StoredEvent(SQLModel, table=True):
     user: str | None = Field(None, description="Opaque id of the end user.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     received_at: datetime = Field(sa_type=UtcDateTime, description="When the event log took it.")
-    body: str = Field(sa_column=Column(Text, nullable=False), description="The whole event as canonical JSON.")
+    body: str = Field(sa_column=Column(Text, nullable=False), description="The event as the log holds it: canonical JSON.")
     body_hash: str = Field(description="SHA-256 of the body.")
-    outcome: str = Field(description="One of Outcome; follows from the other events, and is kept up to date.")
+    outcome: str = Field(description="One of Outcome; of an event behind votes `voted`, and `outcomes_of` says how they stand.")
 
 
 class EventGeneration(SQLModel, table=True):
     """An event names a generation."""
 
     __tablename__ = "event_generations"
-    __table_args__ = (Index("ix_event_generations_event", "task", "event_id"),)
 
     task: str = Field(primary_key=True)
     generation_id: str = Field(primary_key=True)
@@ -51,7 +50,7 @@ class GenerationVersion(SQLModel, table=True):
 
 
 class AskedPrompt(SQLModel, table=True):
-    """A prompt with its tools. The row is locked while pairs of the prompt are derived."""
+    """A prompt with its tools."""
 
     __tablename__ = "prompts"
 
@@ -66,7 +65,7 @@ class StoredVote(SQLModel, table=True):
     """What one event says about two replies to one prompt: this one over that one."""
 
     __tablename__ = "votes"
-    __table_args__ = (Index("ix_votes_replies", "task", "replies"),)
+    __table_args__ = (Index("ix_votes_replies", "task", "replies", "voter"),)
 
     task: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True, description="The event that decided it: of a chain, the one that closed it.")
@@ -78,45 +77,95 @@ class StoredVote(SQLModel, table=True):
     revision: int = Field(sa_type=BigInteger, description="With occurred_at and event_id: which is last. -1: none given.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     source: str
-    weight: int
-    chosen: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
-    rejected: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
-    chosen_adapter: str | None = None
+    chosen_adapter: str | None = Field(None, description="Adapter that wrote it, or `base`; none: a person did, or nobody said.")
     rejected_adapter: str | None = None
-    events: str = Field(sa_column=Column(Text, nullable=False), description="JSON list: the feedback that says it.")
-    held_by: str = Field(sa_column=Column(Text, nullable=False), description="JSON list: the events that hold the replies.")
-    standing: str = Field(description="paired, outvoted, draw or superseded, as in Outcome.")
+    rests_on: str | None = Field(
+        None, sa_column=Column(Text), description="JSON list: the other events behind it, such as those that hold the replies."
+    )
 
 
 class Pair(SQLModel, table=True):
-    """A prompt, a chosen and a rejected reply, and what stands behind them."""
+    """A prompt, a chosen and a rejected reply, and how the votes on them stand."""
 
     __tablename__ = "pairs"
+    __table_args__ = (
+        Index("ix_pairs_replies", "task", "replies", unique=True),
+        Index("ix_pairs_split", "task", "split", "created_at"),
+    )
 
     id: str = Field(primary_key=True, description="SHA-256 of task, prompt, tools, chosen, rejected; never changes.")
-    task: str = Field(index=True)
-    prompt_hash: str = Field(index=True)
+    task: str
+    replies: str = Field(description="SHA-256 of the prompt and the two replies, whichever is chosen; its votes have the same.")
+    prompt_hash: str
     prompt: str = Field(sa_column=Column(Text, nullable=False), description="Prompt as canonical JSON.")
     tools: str | None = Field(None, sa_column=Column(Text), description="Tools as canonical JSON.")
     chosen: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
     rejected: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
-    source: str = Field(description="choice, regeneration, edit, score, rating or preference.")
+    source: str = Field(description="Of the sources on its side, the one that errs least.")
     split: str = Field(description="train or holdout.")
     votes_for: int
     votes_against: int
-    chosen_adapter: str | None = Field(None, description="Adapter that wrote the chosen reply; none: base, or a person.")
-    rejected_adapter: str | None = Field(None, description="Adapter that wrote the rejected reply.")
+    weight: int = Field(description="Weight of the votes for it, less that of those against it.")
+    wrong_share: float = Field(description="Assumed share of wrong labels of its source.")
+    chosen_adapters: str = Field(
+        sa_column=Column(Text, nullable=False),
+        description="JSON list: the adapters that wrote it, `base` among them. None: a person.",
+    )
+    rejected_adapters: str = Field(sa_column=Column(Text, nullable=False), description="JSON list, as of the chosen reply.")
+    counted: str = Field(sa_column=Column(Text, nullable=False), description="JSON: by source, votes for and against it.")
     created_at: datetime = Field(sa_type=UtcDateTime, description="When the row was made; no part of the content.")
 
 
-class PairEvent(SQLModel, table=True):
-    """An event behind a pair."""
+class Draw(SQLModel, table=True):
+    """Two replies with votes of equal weight on either side: no pair."""
 
-    __tablename__ = "pair_events"
+    __tablename__ = "draws"
 
-    pair_id: str = Field(primary_key=True, foreign_key="pairs.id", ondelete="CASCADE")
     task: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True, index=True)
+    replies: str = Field(primary_key=True)
+    prompt_hash: str
+    one: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
+    other: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
+    one_adapters: str = Field(sa_column=Column(Text, nullable=False), description="JSON list.")
+    other_adapters: str = Field(sa_column=Column(Text, nullable=False), description="JSON list.")
+    counted: str = Field(
+        sa_column=Column(Text, nullable=False), description="JSON: by source, votes for the one and for the other."
+    )
+
+
+class StoredRating(SQLModel, table=True):
+    """A thumb up or down for one reply to one prompt."""
+
+    __tablename__ = "ratings"
+    __table_args__ = (Index("ix_ratings_reply", "task", "prompt_hash", "reply_hash", "voter"),)
+
+    task: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+    prompt_hash: str
+    reply_hash: str
+    voter: str
+    revision: int = Field(sa_type=BigInteger, description="As of a vote.")
+    occurred_at: datetime = Field(sa_type=UtcDateTime)
+    up: bool
+    adapter: str | None = None
+    held_by: str = Field(description="Event that holds the generation.")
+
+
+class RatedReply(SQLModel, table=True):
+    """A reply that people rated. Unless it is level or stands in a pair by rating, it is an unpaired example."""
+
+    __tablename__ = "rated_replies"
+    __table_args__ = (Index("ix_rated_replies_net", "task", "prompt_hash", "net", "reply_hash"),)
+
+    task: str = Field(primary_key=True)
+    prompt_hash: str = Field(primary_key=True)
+    reply_hash: str = Field(primary_key=True)
+    reply: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
+    ups: int
+    downs: int
+    net: int = Field(description="ups - downs.")
+    adapter: str | None = None
+    paired: bool = Field(description="It stands in a pair by rating.")
 
 
 class Erasure(SQLModel, table=True):
@@ -154,7 +203,7 @@ class Offset(SQLModel, table=True):
 
 
 class Mark(SQLModel, table=True):
-    """Something that must be derived again. Rows are added and deleted, never changed: none is lost to a race."""
+    """Something that is still to be derived. Rows are added and deleted, never changed: none is lost to a race."""
 
     __tablename__ = "marks"
 

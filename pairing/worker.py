@@ -6,18 +6,20 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from threading import Event as Flag
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session, select
 
 from ingest.database import Database
 from ingest.log import EventLog, LogUnavailable, Record, open_log
 from ingest.settings import Settings
-from pairing.decoding import decode
-from pairing.derive import derive_marked
+from pairing.decoding import Batch, decode
+from pairing.derive import Deriver, try_lock
 from pairing.holdout import splitter
+from pairing.rows import look_up_by_key
 from pairing.start import prepare
-from pairing.store import OffsetMoved, Read, advance, store
-from pairing.tables import Offset
+from pairing.store import OffsetMoved, Read, advance, leave, store
+from pairing.tables import Mark, Offset
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +80,13 @@ class Worker:
         self._subscription = log.subscribe(member, self._stored_offset)
 
     def turn(self) -> None:
-        """Store what came within the poll, and derive what is marked."""
+        """Store what came within the poll, and derive what follows; without any, derive what others left."""
         polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
         if polled:
             self._store(polled)
-        while derive_marked(self._database, self._settings, datetime.now(UTC)):
-            pass
+        else:
+            while self._derive_marked():
+                pass
 
     def close(self) -> None:
         self._subscription.close()
@@ -94,9 +97,9 @@ class Worker:
         try:
             with self._database.begin() as session:
                 advance(session, self._log_id, reads)
-                store(session, batch, self._split, self._settings.tasks)
-        except OffsetMoved as error:
-            logger.info("reads again: %s", error)
+                self._take_in(session, batch)
+        except (OffsetMoved, IntegrityError) as error:  # or: another worker has just stored one of the events
+            logger.info("reads again: %s", type(error).__name__)
             self._rewind(polled)
         except _AWAY:
             self._rewind(polled)
@@ -105,6 +108,31 @@ class Worker:
             self._starts |= {number: read.next for number, read in reads.items()}
             if batch.dead:
                 logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(batch.dead))
+
+    def _take_in(self, session: Session, batch: Batch) -> None:
+        """Events of a task for which another worker derives now are left to be derived afterwards."""
+        look_up_by_key(session)
+        for task, fresh in store(session, batch, self._split).items():
+            if task in self._settings.tasks and try_lock(session, task, alone=self._database.is_sqlite):
+                self._deriver(session, task).derive(fresh)
+            else:
+                leave(session, fresh, task in self._settings.tasks)
+
+    def _derive_marked(self) -> bool:
+        """Whether something was derived: there may be more."""
+        derived = False
+        for task in sorted(self._settings.tasks):  # marks of others wait until the settings have them
+            with self._database.read() as session:
+                if session.exec(select(Mark.id).where(Mark.task == task).limit(1)).first() is None:
+                    continue
+            with self._database.begin() as session:
+                look_up_by_key(session)
+                if try_lock(session, task, alone=self._database.is_sqlite):
+                    derived |= bool(self._deriver(session, task).derive_marked())
+        return derived
+
+    def _deriver(self, session: Session, task: str) -> Deriver:
+        return Deriver(session, task, self._settings.tasks[task], self._split, datetime.now(UTC))
 
     def _rewind(self, partitions: Mapping[int, Sequence[Record]]) -> None:
         for partition in partitions:

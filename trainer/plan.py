@@ -12,7 +12,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from ingest.events import Prompt
 from ingest.settings import Settings
-from pairing.tables import AskedPrompt, GenerationVersion, Pair, PairEvent, StoredEvent
+from pairing.rows import select_by
+from pairing.tables import AskedPrompt, GenerationVersion, Pair, StoredVote
 from trainer import manifest as manifests
 from trainer.manifest import FrozenPair, FrozenPrompt, Manifest
 from trainer.select import apart_from, for_judging, select_pairs, to_answer
@@ -23,7 +24,6 @@ UNFINISHED = ("planned", "training", "sealed")
 _JUDGED = ("passed", "refused")
 _MOST_HELD_OUT_PAIRS = 256
 """Enough for 83 % power at 100 and more beyond; more would only take longer."""
-_AT_ONCE = 500
 _prompt: TypeAdapter[Prompt] = TypeAdapter(Prompt)
 
 
@@ -87,7 +87,7 @@ def freeze(session: Session, settings: Settings, round_: Round) -> Manifest:
         holdout=tuple(judging),
         prompts=tuple(to_answer(judging, _asked(session, round_.task, task.gate.prompts), task.gate.prompts)),
         near_holdout=len(new) - len(new_apart) + len(earlier) - len(earlier_apart),
-        last_event_at=_last_event_at(session, round_.task, [pair.id for pair in selected]) or round_.planned_at,
+        last_event_at=_last_event_at(session, [pair.id for pair in selected]) or round_.planned_at,
     )
 
 
@@ -164,17 +164,7 @@ def _failures(session: Session, task: str) -> list[Round]:
     return list(takewhile(lambda round_: round_.state == "failed", session.exec(finished)))
 
 
-def _last_event_at(session: Session, task: str, pair_ids: Sequence[str]) -> datetime | None:
-    latest = [_latest(session, task, pair_ids[start : start + _AT_ONCE]) for start in range(0, len(pair_ids), _AT_ONCE)]
-    return max((at for at in latest if at), default=None)
-
-
-def _latest(session: Session, task: str, pair_ids: Sequence[str]) -> datetime | None:
-    query = (
-        select(StoredEvent.occurred_at)
-        .join(PairEvent, (col(PairEvent.task) == StoredEvent.task) & (col(PairEvent.event_id) == StoredEvent.event_id))
-        .where(PairEvent.task == task, col(PairEvent.pair_id).in_(pair_ids))
-        .order_by(col(StoredEvent.occurred_at).desc())
-        .limit(1)
-    )
-    return session.exec(query).first()
+def _last_event_at(session: Session, pair_ids: Sequence[str]) -> datetime | None:
+    """When the last event that decided a vote on any of these pairs happened."""
+    replies = select_by(session, Pair, ("task", "replies"), ("id",), [(id_,) for id_ in pair_ids])
+    return max((row[0] for row in select_by(session, StoredVote, ("occurred_at",), ("task", "replies"), replies)), default=None)

@@ -1,71 +1,74 @@
-"""From the votes on two replies to a pair: one vote a person, and the majority decides."""
+"""From the votes on two replies to a pair: one vote a person, and the weight of the votes decides."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import get_args
 
-from pairing.outcomes import Outcome
-from pairing.rules.votes import Source, Vote
+from ingest.settings import SourcesSettings
+from pairing.rules.votes import Source
 
 _SURENESS: tuple[Source, ...] = get_args(Source)
 """A pair is named after the source that errs least among those of its votes."""
 
 
+@dataclass(slots=True)
+class Side:
+    """One of two replies, and what stands behind it."""
+
+    reply: str  # canonical JSON
+    reply_hash: str
+    adapters: set[str] = field(default_factory=set)  # that wrote it
+    votes: Counter[Source] = field(default_factory=Counter)  # for it, by source, one a voter
+
+    @property
+    def count(self) -> int:
+        return self.votes.total()
+
+
+@dataclass(slots=True)
+class Tally:
+    """All votes on two replies to one prompt."""
+
+    prompt_hash: str
+    replies: str  # names the two, whichever leads
+    one: Side
+    other: Side
+
+    def side(self, reply_hash: str) -> Side:
+        """The side of this reply."""
+        return self.one if self.one.reply_hash == reply_hash else self.other
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.one.count or self.other.count)
+
+
 @dataclass(frozen=True, slots=True)
 class Won:
-    """The reply that won over the other, and what stands behind that."""
+    """The reply that won over the other."""
 
-    chosen: str  # canonical JSON
-    rejected: str  # canonical JSON
-    prompt_hash: str
+    chosen: Side
+    rejected: Side
+    weight: int  # of the votes for it, less that of those against it
     source: Source
-    votes_for: int
-    votes_against: int
-    chosen_adapter: str | None
-    rejected_adapter: str | None
-    events: frozenset[str]
+    wrong_share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """The result of all votes on two replies."""
-
-    won: Won | None
-    standings: dict[tuple[str, str, str], Outcome]  # by the vote's key
-
-
-def tally(votes: Sequence[Vote]) -> Tally:
-    """Count votes on the same two replies to the same prompt, at least one."""
-    last: dict[str, Vote] = {}
-    for vote in votes:
-        last[vote.voter] = max(last.get(vote.voter, vote), vote, key=lambda one: one.order)
-    standings = {vote.key: Outcome.SUPERSEDED for vote in votes}
-    lead = votes[0].chosen
-    ahead = [vote for vote in last.values() if vote.chosen == lead]
-    behind = [vote for vote in last.values() if vote.chosen != lead]
-    margin = _weight(ahead) - _weight(behind)
+def winner(tally: Tally, sources: SourcesSettings) -> Won | None:
+    """Which reply the votes prefer; None where both weigh the same."""
+    margin = _weight(tally.one, sources) - _weight(tally.other, sources)
     if margin == 0:
-        return Tally(None, standings | {vote.key: Outcome.DRAW for vote in last.values()})
-    if margin < 0:
-        ahead, behind = behind, ahead
-    standings |= {vote.key: Outcome.PAIRED for vote in ahead} | {vote.key: Outcome.OUTVOTED for vote in behind}
-    return Tally(_won(ahead, behind), standings)
+        return None
+    chosen, rejected = (tally.one, tally.other) if margin > 0 else (tally.other, tally.one)
+    source = next(_behind(chosen))
+    return Won(chosen, rejected, abs(margin), source, getattr(sources, source).wrong_share)
 
 
-def _weight(votes: Sequence[Vote]) -> int:
-    return sum(vote.weight for vote in votes)
+def _weight(side: Side, sources: SourcesSettings) -> int:
+    return sum(count * getattr(sources, source).weight for source, count in side.votes.items())
 
 
-def _won(ahead: Sequence[Vote], behind: Sequence[Vote]) -> Won:
-    newest = max(ahead, key=lambda vote: vote.order)
-    return Won(
-        chosen=newest.chosen,
-        rejected=newest.rejected,
-        prompt_hash=newest.prompt_hash,
-        source=min((vote.source for vote in ahead), key=_SURENESS.index),
-        votes_for=_weight(ahead),
-        votes_against=_weight(behind),
-        chosen_adapter=newest.chosen_adapter,
-        rejected_adapter=newest.rejected_adapter,
-        events=frozenset().union(*(vote.events | vote.held_by for vote in (*ahead, *behind))),
-    )
+def _behind(side: Side) -> Iterator[Source]:
+    """The sources of the votes for it, the one that errs least first."""
+    return (source for source in _SURENESS if side.votes[source] > 0)

@@ -13,8 +13,10 @@ from ingest.database import Database
 from ingest.events import Event
 from ingest.log import NewRecord
 from ingest.settings import HoldoutSettings, PairingSettings, Settings, TaskPairingSettings, TaskSettings
+from pairing.ballots import Ballot
 from pairing.outcomes import Outcome
-from pairing.tables import DeadLetter, Pair, PairEvent, StoredEvent
+from pairing.standing import of_events, standings
+from pairing.tables import DeadLetter, Pair, StoredEvent, StoredVote
 from pairing.worker import Worker
 from tests.services.feedback import TASK, record
 from tests.standins.log import MemoryLog
@@ -64,8 +66,11 @@ class Ledger:
             return session.exec(select(Pair)).all()
 
     def outcome(self, event_id: str) -> Outcome:
-        with self.database.read() as session:
-            return Outcome(session.get_one(StoredEvent, (TASK, event_id)).outcome)
+        return Outcome(everything(self.database)["outcomes"][TASK, event_id])
+
+    def behind(self) -> set[str]:
+        """The events behind the only pair."""
+        return set(everything(self.database)["pairs"][self.pair().id]["events"])
 
     def dead(self) -> list[DeadLetter]:
         with self.database.read() as session:
@@ -75,14 +80,21 @@ class Ledger:
 def everything(database: Database) -> Mapping[str, Any]:
     """All that follows from the events, to be compared: pairs with their events, and each event's outcome."""
     with database.read() as session:
-        behind = session.exec(select(PairEvent)).all()
+        votes = {Ballot(*(getattr(vote, name) for name in Ballot._fields)) for vote in session.exec(select(StoredVote)).all()}
+        by_task = {task: {vote for vote in votes if vote.task == task} for task in {vote.task for vote in votes}}
+        stand = {
+            (task, id_): outcome
+            for task, of in by_task.items()
+            for id_, outcome in of_events(standings(session, task, of)).items()
+        }
+        outcomes = {(one.task, one.event_id): one.outcome for one in session.exec(select(StoredEvent)).all()}
         return {
             "pairs": {
                 pair.id: pair.model_dump(exclude={"created_at"})
-                | {"events": sorted(one.event_id for one in behind if one.pair_id == pair.id)}
+                | {"events": sorted({id_ for vote in votes if vote.replies == pair.replies for id_ in vote.behind})}
                 for pair in session.exec(select(Pair)).all()
             },
-            "outcomes": {(one.task, one.event_id): one.outcome for one in session.exec(select(StoredEvent)).all()},
+            "outcomes": {key: stand[key].value if outcome == Outcome.VOTED else outcome for key, outcome in outcomes.items()},
             "dead": sorted((letter.id, letter.reason) for letter in session.exec(select(DeadLetter)).all()),
         }
 

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from ingest.events import canonical, fingerprint
 from ingest.settings import TaskSettings
-from pairing.tables import Pair, PairEvent, StoredEvent
+from pairing.tables import Pair, StoredVote
 from trainer.manifest import FrozenPair, Manifest
 from trainer.select import to_answer
 
@@ -60,11 +60,12 @@ def add_pairs(
     ids = []
     for number in numbers:
         frozen = pair(number, prompt)
-        happened, body = NOW + timedelta(hours=number), canonical({"event": number}).decode()
+        happened = NOW + timedelta(hours=number)
         session.add(
             Pair(
                 id=frozen.id,
                 task=task,
+                replies=f"replies of {frozen.id}",
                 prompt_hash=fingerprint(canonical(frozen.prompt)),
                 prompt=canonical(frozen.prompt).decode(),
                 chosen=canonical(frozen.chosen).decode(),
@@ -73,22 +74,26 @@ def add_pairs(
                 split=split,
                 votes_for=1,
                 votes_against=0,
+                weight=1,
+                wrong_share=0.1,
+                chosen_adapters="[]",
+                rejected_adapters="[]",
+                counted="{}",
                 created_at=made_at + timedelta(seconds=number),
             )
         )
-        session.flush()
-        event = f"event-{number}"
-        session.add(PairEvent(pair_id=frozen.id, task=task, event_id=event))
         session.add(
-            StoredEvent(
+            StoredVote(
                 task=task,
-                event_id=event,
-                type="choice",
+                event_id=f"event-{number}",
+                chosen_hash=f"chosen {number}",
+                rejected_hash=f"rejected {number}",
+                prompt_hash=fingerprint(canonical(frozen.prompt)),
+                replies=f"replies of {frozen.id}",
+                voter="a voter",
+                revision=-1,
                 occurred_at=happened,
-                received_at=happened,
-                body=body,
-                body_hash=fingerprint(body.encode()),
-                outcome="paired",
+                source=frozen.source,
             )
         )
         ids.append(frozen.id)

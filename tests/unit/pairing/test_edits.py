@@ -13,7 +13,7 @@ def test_the_saved_text_is_preferred_over_the_models_draft(ledger: Ledger) -> No
     ledger.add(generation("g", "a long draft about the sea", adapter="summarise-r000001"), edit("e", "g", "The sea."))
     pair = ledger.pair()
     assert ledger.pairs() == [("The sea.", "a long draft about the sea")]
-    assert (pair.source, pair.chosen_adapter, pair.rejected_adapter) == ("edit", None, "summarise-r000001")
+    assert (pair.source, pair.chosen_adapters, pair.rejected_adapters) == ("edit", "[]", '["summarise-r000001"]')
 
 
 def test_of_several_saves_the_last_makes_the_only_pair(ledger: Ledger) -> None:
