@@ -12,6 +12,8 @@ from ingest.settings import TaskName
 # No control characters: ids are printed, keyed and stored in text columns as they are.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
+BASE = "base"
+"""Stands for the model without an adapter wherever an adapter is named."""
 
 
 class Schema(BaseModel):
@@ -21,7 +23,7 @@ class Schema(BaseModel):
 
 
 class TextPart(Schema):
-    """One text part of a message. Images and audio are not supported."""
+    """One text part of a message. Images, audio and files are refused: no pair could keep what they were."""
 
     type: Literal["text"]
     text: str
@@ -153,7 +155,9 @@ class EditEvent(Feedback):
 
     type: Literal["edit"]
     reply: ReplyRef = Field(description="The model's draft that the edit started from.")
-    edit_of: Identifier | None = Field(None, description="event_id of the earlier edit that this one started from.")
+    edit_of: Identifier | None = Field(
+        None, description="event_id of the earlier edit of this generation that this one started from; its draft counts."
+    )
     saved: Reply = Field(description="The text, or assistant message, as saved.")
 
 
@@ -207,10 +211,13 @@ Event = Annotated[
 event_adapter: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical(value: BaseModel | Any) -> bytes:
     """JSON with sorted keys, no spaces, defaults left out, UTF-8: equal values have equal bytes."""
     plain = value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, BaseModel) else value
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _encoder.encode(plain).encode()
 
 
 def fingerprint(body: bytes) -> str:

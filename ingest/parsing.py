@@ -17,6 +17,8 @@ CLOCK_SKEW = timedelta(minutes=10)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MOST_ERRORS = 50
+_ONLY_TEXT = "Only text is supported here: images, audio and files are refused."
+_MEDIA = frozenset({"audio", "file", "image", "image_url", "images", "input_audio", "video", "video_url"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 
 
@@ -78,17 +80,25 @@ def _problem(error: ValidationError, tag_at: int) -> Problem:
     found: list[Any] = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return Problem(400, "Not JSON", f"The body cannot be read: {found[0]['ctx']['error']}. Send JSON in UTF-8.")
-    at = [(_path(one, tag_at), _message(one)) for one in found]
+    at = _without_their_details([(_path(one, tag_at), _message(one)) for one in found])
     # A wrong member of a union, or of a list, is also reported as a wrong whole: only the deepest helps.
     wholes = {path[:depth] for path, _ in at for depth in range(len(path))}
     deepest = dict.fromkeys((path, message) for path, message in at if path not in wholes)
     return invalid({"field": ".".join(path) or "body", "message": message} for path, message in deepest)
 
 
+def _without_their_details(at: Sequence[tuple[tuple[str, ...], str]]) -> list[tuple[tuple[str, ...], str]]:
+    """Without what else is wrong with an image, a sound or a file as a part of text."""
+    refused = {path for path, message in at if message == _ONLY_TEXT}
+    return [one for one in at if not any(one[0][:depth] in refused for depth in range(len(one[0])))]
+
+
 def _path(error: Any, tag_at: int) -> tuple[str, ...]:
     """Names of our own fields and indexes. pydantic's labels of union members, and keys that a user chose, are left out."""
     location = [part for index, part in enumerate(error["loc"]) if index != tag_at]
     path = [str(part) for part in location if isinstance(part, int) or part in _field_names()]
+    if _is_no_text_part(error):
+        path.pop()  # the part is wrong, and not only the name of its type
     if error["type"] == "extra_forbidden" and _NAME.fullmatch(str(location[-1])):
         path.append(str(location[-1]))
     if error["type"].startswith("union_tag"):
@@ -101,9 +111,15 @@ def _path(error: Any, tag_at: int) -> tuple[str, ...]:
 def _message(error: Any) -> str:
     if error["type"].startswith("union_tag"):  # pydantic's own message quotes the value
         return f"Must be one of {', '.join(_types())}."
+    if _is_no_text_part(error) or (error["type"] == "extra_forbidden" and error["loc"][-1] in _MEDIA):
+        return _ONLY_TEXT
     if error["type"] == "extra_forbidden":
         return "There is no such field."
     return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _is_no_text_part(error: Any) -> bool:
+    return bool(error["type"] == "literal_error" and error["ctx"]["expected"] == "'text'")
 
 
 @cache

@@ -209,10 +209,17 @@ class SourcesSettings(Section):
 class TaskPairingSettings(Section):
     """How a task's feedback becomes pairs."""
 
+    choice: Literal["each", "first"] = Field(
+        "each", description="The picked reply is preferred over each other one shown, or over the one shown first only."
+    )
     regeneration: Literal["first", "each"] = Field(
         "first", description="The accepted reply is preferred over the first rejected one, or over each."
     )
     min_edit_share: float = Field(0.02, ge=0, le=1, description="An edit that changes a smaller share of the text makes no pair.")
+    criteria: Literal["weighted", "lexicographic"] = Field(
+        "weighted", description="Scores of several criteria are added up by weight, or the first criterion that can decide does."
+    )
+    rating_pairs_per_prompt: int = Field(4, ge=0, le=100, description="Most pairs made of ratings for one prompt.")
     sources: SourcesSettings = Field(SourcesSettings(), description="Weight and assumed share of wrong labels, by source.")
 
 

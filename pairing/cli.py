@@ -85,14 +85,13 @@ def list_pairs(
 @pairs.command("show")
 def show_pair(pair_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False) -> None:
     """Show a pair whole, with the events behind it."""
-    from pairing import ballots
     from pairing.rows import select_by
+    from pairing.standing import behind
     from pairing.tables import Pair, StoredEvent
 
     with opened_database() as database, database.read() as session:
         pair = the_one(session, Pair, pair_id)
-        behind = {id_ for vote in ballots.on(session, pair.task, [pair.replies]) for id_ in vote.behind}
-        keys = [(pair.task, id_) for id_ in sorted(behind)]
+        keys = [(pair.task, id_) for id_ in sorted(behind(session, pair.task, [pair.replies])[pair.replies])]
         rows = select_by(session, StoredEvent, ("event_id", "type"), ("task", "event_id"), keys)
     told = _of_pair(pair) | {"events": [{"event_id": event_id, "type": type_} for event_id, type_ in rows]}
     print_one(told, as_json)

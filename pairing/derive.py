@@ -9,15 +9,17 @@ from sqlalchemy import delete, text
 from sqlmodel import Session, col, select
 
 from ingest.settings import TaskSettings
-from pairing import ballots, pairs
+from pairing import ballots, pairs, ratings
 from pairing.ballots import Ballot
 from pairing.facts import Facts
 from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
+from pairing.ratings import Matches
 from pairing.rows import update_by
 from pairing.rules import derive as derive_votes
+from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
-from pairing.rules.votes import Vote
+from pairing.rules.votes import Derived, Opinion, Vote
 from pairing.scope import Scope, Start, scope_of
 from pairing.store import Fresh, write_events
 from pairing.tables import Mark, StoredEvent
@@ -40,9 +42,11 @@ class Deriver:
     def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
         """Write the fresh events and what they change. Returns the outcomes that are new."""
         scope = scope_of(self.session, fresh.start, fresh.facts)
-        derived = derive_votes(scope.feedback, scope.generations, self.settings.pairing)
-        self._write_votes(scope, derived.votes, fresh.facts)
-        outcomes = {**derived.outcomes, **dict(_behind(derived.votes)), **scope.decided}
+        derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
+        matches = self._rate(scope, derived.ratings)
+        stored = [*ballots.by_events(self.session, self.task, scope.stored.keys()), *matches.stored]
+        self._write_votes(stored, [*derived.votes, *matches.derived], fresh.facts)
+        outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
         fresh.facts.write(self.session)
         write_events(self.session, fresh.facts.events.values(), outcomes)
         changed = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
@@ -59,8 +63,12 @@ class Deriver:
         self.session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
         return self.derive(Fresh(Facts(self.task, self.split), Start(kinds["generation"], kinds["event"])))
 
-    def _write_votes(self, scope: Scope, votes: Sequence[Vote], facts: Facts) -> None:
-        stored = ballots.by_events(self.session, self.task, scope.stored.keys())
+    def _rate(self, scope: Scope, opinions: Sequence[Opinion]) -> Matches:
+        stored = ratings.by_events(self.session, self.task, scope.stored.keys())
+        most = self.settings.pairing.rating_pairs_per_prompt
+        return ratings.write(self.session, self.task, stored, opinions, most) if stored or opinions else Matches((), ())
+
+    def _write_votes(self, stored: Sequence[Ballot], votes: Sequence[Vote], facts: Facts) -> None:
         derived = {ballots.ballot_of(self.task, vote): vote for vote in votes}
         changed = ballots.changes(stored, derived)
         standing = pairs.load(self.session, self.task, changed.replies | {ballot.replies for ballot in stored})
@@ -95,6 +103,9 @@ def _tally(ballot: Ballot, vote: Vote) -> Tally:
     return Tally(ballot.prompt_hash, ballot.replies, chosen, rejected)
 
 
-def _behind(votes: Sequence[Vote]) -> Iterator[tuple[str, Outcome]]:
-    """The events that say what a vote says."""
-    return ((event_id, Outcome.VOTED) for vote in votes for event_id in vote.events)
+def _voting(derived: Derived) -> Iterator[str]:
+    """The events that say which of two replies is better, or what one is worth."""
+    for vote in derived.votes:
+        yield from vote.events
+    for opinion in derived.ratings:
+        yield opinion.event_id

@@ -48,6 +48,20 @@ def select_by(
     )
 
 
+def first_of(
+    session: Session, model: Model, columns: Sequence[str], keys: Sequence[str], values: Collection[Values], tail: str
+) -> list[Any]:
+    """As select_by, but of the rows of each value only those that `tail` leaves: AND ..., ORDER BY ... and LIMIT ..."""
+    if not values:
+        return []
+    dialect = session.get_bind().dialect.name
+    statement = _first(model, tuple(columns), tuple(keys), tail, dialect)
+    run = session.connection().exec_driver_sql
+    if dialect == "sqlite":  # has no LATERAL, and answers a single question fast
+        return [row for value in values for row in run(statement, tuple(value))]
+    return list(run(statement, (_json(values),)))
+
+
 def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> None:
     """Insert rows that are not there yet; each is as long as `columns`.
 
@@ -128,6 +142,16 @@ def _select(model: Model, columns: tuple[str, ...], keys: tuple[str, ...], diale
     on = "WHERE" if dialect == "sqlite" else "ON"
     source = f"{_keys(dialect)} {join} {model.__tablename__} t"
     return f"SELECT {wanted} FROM {source} {on} {_same(model, keys, dialect)}"
+
+
+@cache
+def _first(model: Model, columns: tuple[str, ...], keys: tuple[str, ...], tail: str, dialect: str) -> str:
+    wanted = ", ".join(map(_quoted, columns))
+    if dialect == "sqlite":
+        same = " AND ".join(f"{_quoted(key)} = ?" for key in keys)
+        return f"SELECT {wanted} FROM {model.__tablename__} WHERE {same} {tail}"
+    one = f"SELECT {wanted} FROM {model.__tablename__} t WHERE {_same(model, keys, dialect)} {tail}"
+    return f"SELECT f.* FROM {_keys(dialect)} CROSS JOIN LATERAL ({one}) f"
 
 
 @cache

@@ -10,7 +10,7 @@ from pairing.facts import Facts, Version, held, named
 from pairing.identity import reply_json
 from pairing.outcomes import Outcome
 from pairing.rows import select_by
-from pairing.rules.votes import Generated
+from pairing.rules.votes import Generated, written_by
 from pairing.tables import Erasure, EventGeneration, GenerationVersion, StoredEvent
 
 _VERSION = ("generation_id", "event_id", "rank", "prompt_hash", "evaluation", "user")
@@ -113,7 +113,7 @@ def _generated(holder: Event, version: Version) -> Generated:
         raise TypeError(f"event {version.event_id} holds no generation")
     as_messages = not isinstance(found.prompt, str)
     replies = tuple([reply_json(candidate.reply, as_messages) for candidate in found.candidates])
-    return Generated(version.event_id, version.prompt_hash, version.evaluation, found.adapter, as_messages, replies)
+    return Generated(version.event_id, version.prompt_hash, version.evaluation, written_by(found), as_messages, replies)
 
 
 def _decided(reach: _Reach, versions: Sequence[Version], erased: Collection[str]) -> dict[str, Outcome]:

@@ -1,15 +1,18 @@
 """How votes stand, and the events behind them: read off when somebody asks, for any new vote may change it."""
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 from sqlmodel import Session
 
-from pairing import ballots
+from pairing import ballots, ratings
 from pairing.ballots import Ballot
 from pairing.identity import pair_id
 from pairing.outcomes import Outcome
+from pairing.ratings import Rating, sides
 from pairing.rows import select_by
-from pairing.tables import Pair
+from pairing.rules.rating import event_id_of, standing
+from pairing.tables import Pair, RatedReply
 
 _BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED)
 """An event of several votes is known by the one that did most."""
@@ -17,13 +20,60 @@ _BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED
 
 def standings(session: Session, task: str, votes: Collection[Ballot]) -> dict[Ballot, Outcome]:
     """How each of these stored votes stands among all votes on its two replies."""
-    last: dict[tuple[str, str], Ballot] = {}
-    for vote in ballots.on(session, task, {vote.replies for vote in votes}):
-        other = last.get((vote.replies, vote.voter), vote)
-        last[vote.replies, vote.voter] = max(vote, other, key=lambda one: one.order)
+    counting = counted(session, task, {vote.replies for vote in votes})
     wanted = {_pair(vote) for vote in votes} | {_reverse(vote) for vote in votes}
     pairs = {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in wanted])}
-    return {vote: _standing(vote, last[vote.replies, vote.voter], pairs) for vote in votes}
+    return {vote: _standing(vote, counting, pairs) for vote in votes}
+
+
+def counted(session: Session, task: str, replies: Collection[str]) -> set[Ballot]:
+    """The votes on each of these two replies that count: of each voter the last."""
+    last: dict[tuple[str, str], Ballot] = {}
+    for vote in ballots.on(session, task, replies):
+        other = last.get((vote.replies, vote.voter), vote)
+        last[vote.replies, vote.voter] = max(vote, other, key=lambda one: one.order)
+    return set(last.values())
+
+
+def behind(session: Session, task: str, replies: Collection[str]) -> dict[str, set[str]]:
+    """By two replies, every event behind the votes on them that count: feedback, and what holds the generations."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    matches: dict[tuple[str, str], str] = {}
+    for vote in counted(session, task, replies):
+        if vote.source == "rating":
+            matches |= dict.fromkeys(sides(vote), vote.replies)
+        else:
+            found[vote.replies] |= vote.behind
+    for rating in _counting(ratings.of_replies(session, task, matches.keys())):
+        found[matches[rating.reply]] |= {rating.event_id, rating.held_by}
+    return found
+
+
+def of_ratings(session: Session, task: str, rated: Collection[Rating]) -> dict[str, Outcome]:
+    """By event, how each of these stored ratings stands: by those of the same reply, and by the match of that reply."""
+    prompts = {rating.prompt_hash for rating in rated}
+    matches = ballots.by_events(session, task, {event_id_of(prompt) for prompt in prompts})
+    of_match = {side: outcome for vote, outcome in standings(session, task, matches).items() for side in sides(vote)}
+    replies = {rating.reply for rating in rated}
+    keys = [(task, *reply) for reply in replies]
+    columns = ("prompt_hash", "reply_hash", "net")
+    nets = {(row[0], row[1]): row[2] for row in select_by(session, RatedReply, columns, ("task", *columns[:2]), keys)}
+    counting = set(_counting(ratings.of_replies(session, task, replies)))
+    return {
+        rating.event_id: standing(rating.up, nets[rating.reply], of_match.get(rating.reply))
+        if rating in counting
+        else Outcome.SUPERSEDED
+        for rating in rated
+    }
+
+
+def _counting(rated: Iterable[Rating]) -> Iterable[Rating]:
+    """Of each person's ratings of a reply the last."""
+    last: dict[tuple[tuple[str, str], str], Rating] = {}
+    for rating in rated:
+        key = rating.reply, rating.voter
+        last[key] = max(last.get(key, rating), rating, key=lambda one: one.order)
+    return last.values()
 
 
 def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
@@ -35,8 +85,8 @@ def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
     return best
 
 
-def _standing(vote: Ballot, last: Ballot, pairs: Collection[str]) -> Outcome:
-    if last != vote:
+def _standing(vote: Ballot, counting: Collection[Ballot], pairs: Collection[str]) -> Outcome:
+    if vote not in counting:
         return Outcome.SUPERSEDED
     if _pair(vote) in pairs:
         return Outcome.PAIRED

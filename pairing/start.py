@@ -6,11 +6,11 @@ from sqlalchemy import delete, literal, select
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
-from ingest.events import canonical, fingerprint
 from ingest.log import LogMoved
 from ingest.settings import Settings, TaskSettings
 from pairing.holdout import keep_holdout
 from pairing.rows import insert_new, table_of, update_by
+from pairing.rules.in_force import rules_of
 from pairing.tables import EventGeneration, Mark, Offset, RulesInForce, StoredEvent
 
 
@@ -44,7 +44,7 @@ def keep_log(session: Session, log_id: str) -> None:
 def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> None:
     """Other settings derive everything again, and so does a task that the settings did not have."""
     session.connection().execute(delete(RulesInForce).where(col(RulesInForce.task).not_in(tasks)))
-    ours = {task: fingerprint(canonical(settings.pairing)) for task, settings in tasks.items()}
+    ours = {task: rules_of(settings).digest for task, settings in tasks.items()}
     kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
     changed = [(task, digest) for task, digest in ours.items() if kept.get(task) != digest]
     insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])

@@ -1,4 +1,9 @@
-"""Regeneration chains: the reply that was kept in the end over the ones thrown away before it."""
+"""Regeneration chains: the reply that was kept in the end over the first one thrown away before it, or over each, by setting.
+
+A chain is a connected set of links, over whatever sessions and days, ordered by its links and not by times. An acceptance, a
+choice or an edit of any of its replies closes it, whoever says so, and the last of them decides: of a choice the picked reply,
+of an edit the text as it was saved is what was kept, even where they make no vote by themselves.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -7,7 +12,7 @@ from typing import Literal
 
 from ingest.events import AcceptanceEvent, RegenerationEvent, ReplyRef
 from pairing.outcomes import Outcome
-from pairing.rules.votes import WEIGHT, Derived, Found, Kept, Replies, Vote, order, voter
+from pairing.rules.votes import Derived, Found, Kept, Replies, Vote, order, voter
 
 Which = Literal["first", "each"]
 Chain = list[RegenerationEvent]
@@ -28,6 +33,8 @@ def from_acceptances(acceptances: Sequence[AcceptanceEvent], replies: Replies) -
 
 def from_chains(links: Sequence[RegenerationEvent], kept: Sequence[Kept], replies: Replies, which: Which) -> Derived:
     """Votes of each connected set of links, by the last event that closes it."""
+    if not links:
+        return Derived()
     derived = Derived(outcomes={link.event_id: broken for link in links if (broken := _broken(link, replies))})
     whole = [link for link in links if link.event_id not in derived.outcomes]
     closings: defaultdict[str, list[Kept]] = defaultdict(list)
@@ -66,7 +73,8 @@ def _settle(chain: Chain, closing: Sequence[Kept], replies: Replies, which: Whic
         derived.outcomes.update(dict.fromkeys(involved, losers if isinstance(losers, Outcome) else Outcome.NOTHING_REJECTED))
         derived.outcomes.update({one.event.event_id: Outcome.SUPERSEDED for one in closing if _is_bare(one) and one is not last})
         if not isinstance(losers, Outcome):
-            votes = [_vote(chain, last, loser) for loser in losers]
+            behind = frozenset({last.event.event_id, *(link.event_id for link in chain)})
+            votes = [_vote(behind, last, loser) for loser in losers]
             derived.votes += {vote.key: vote for vote in votes}.values()
 
 
@@ -92,20 +100,19 @@ def _losers(rejected: Sequence[ReplyRef], last: Kept, replies: Replies, which: W
     return losers
 
 
-def _vote(chain: Chain, last: Kept, loser: Found) -> Vote:
+def _vote(behind: frozenset[str], last: Kept, loser: Found) -> Vote:
     as_written = last.text == last.draft.text
     return Vote(
         event_id=last.event.event_id,
         voter=voter(last.event, last.ref.generation_id),
         order=order(last.event),
         source="regeneration",
-        weight=WEIGHT,
         prompt_hash=loser.generated.prompt_hash,
         chosen=last.text,
         rejected=loser.text,
         chosen_adapter=last.draft.generated.adapter if as_written else None,
         rejected_adapter=loser.generated.adapter,
-        events=frozenset({last.event.event_id, *(link.event_id for link in chain)}),
+        events=behind,
         held_by=frozenset({last.draft.generated.event_id, loser.generated.event_id}),
     )
 

@@ -1,58 +1,83 @@
-"""Choices: the picked reply over each one shown and not picked."""
+"""Choices: the picked reply over each one shown and not picked, or over the one shown first only, by setting.
 
-from collections import defaultdict
+A tie and "none good" are no vote; they are kept, and replace what the person said before all the same.
+"""
+
 from collections.abc import Sequence
+from typing import Literal
 
 from ingest.events import ChoiceEvent, ReplyRef
 from pairing.outcomes import Outcome
-from pairing.rules.votes import WEIGHT, Derived, Found, Kept, Replies, Vote, order, person, voter
+from pairing.rules.votes import Derived, Found, Kept, Replies, Vote, order, person, source_of, voter
+
+Which = Literal["each", "first"]
 
 
-def from_choices(choices: Sequence[ChoiceEvent], replies: Replies) -> Derived:
+def from_choices(choices: Sequence[ChoiceEvent], replies: Replies, which: Which) -> Derived:
     """A person's later choice on a generation replaces the earlier ones whole, a tie or "none good" too."""
     derived = Derived()
-    decided: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
-    for choice in sorted(choices, key=order, reverse=True):
-        generations = {ref.generation_id for ref in choice.shown}
-        if decided[person(choice)] & generations:
-            derived.outcomes[choice.event_id] = Outcome.SUPERSEDED
+    last: dict[tuple[str, str | None, str], ChoiceEvent] = {}
+    for choice in choices:
+        for key in _decides(choice):
+            if key not in last or order(last[key]) < order(choice):
+                last[key] = choice
+    for choice in choices:
+        if all(last[key] is choice for key in _decides(choice)):
+            _count(choice, replies, which, derived)
         else:
-            _count(choice, replies, derived)
-        decided[person(choice)] |= generations
+            derived.outcomes[choice.event_id] = Outcome.SUPERSEDED
     return derived
 
 
-def _count(choice: ChoiceEvent, replies: Replies, derived: Derived) -> None:
+def picked_at(choice: ChoiceEvent) -> int | None:
+    """The place of the picked reply among those shown, from 0; None for a tie and none good."""
+    picked = choice.picked
+    if not isinstance(picked, ReplyRef):
+        return None
+    for place, ref in enumerate(choice.shown):
+        if ref.candidate == picked.candidate and ref.generation_id == picked.generation_id:
+            return place
+    raise ValueError("an event is not valid unless its picked reply was shown")
+
+
+def _decides(choice: ChoiceEvent) -> set[tuple[str, str | None, str]]:
+    """The generations that a person chose on."""
+    return {(*person(choice), ref.generation_id) for ref in choice.shown}
+
+
+def _count(choice: ChoiceEvent, replies: Replies, which: Which, derived: Derived) -> None:
     shown = replies.find_all(choice.shown)
+    at = picked_at(choice)
     if isinstance(shown, Outcome):
         derived.outcomes[choice.event_id] = shown
     elif len({reply.generated.prompt_hash for reply in shown}) > 1:
         derived.outcomes[choice.event_id] = Outcome.DIFFERENT_PROMPTS
-    elif not isinstance(choice.picked, ReplyRef):
+    elif at is None:
         derived.outcomes[choice.event_id] = Outcome.TIE if choice.picked == "tie" else Outcome.NONE_GOOD
     else:
-        picked = shown[choice.shown.index(choice.picked)]
-        derived.kept.append(Kept(choice, choice.picked, picked.text, picked))
-        derived.outcomes[choice.event_id] = Outcome.SAME_TEXT
-        derived.votes += {vote.key: vote for vote in _votes(choice, picked, shown)}.values()
+        picked = shown[at]
+        derived.kept.append(Kept(choice, choice.shown[at], picked.text, picked))
+        _compare(choice, picked, shown if which == "each" else shown[: min(at, 1)], derived)
 
 
-def _votes(choice: ChoiceEvent, picked: Found, shown: Sequence[Found]) -> list[Vote]:
-    return [
-        Vote(
-            event_id=choice.event_id,
-            voter=voter(choice, choice.shown[0].generation_id),
-            order=order(choice),
-            source="choice",
-            weight=WEIGHT,
-            prompt_hash=picked.generated.prompt_hash,
-            chosen=picked.text,
-            rejected=other.text,
-            chosen_adapter=picked.generated.adapter,
-            rejected_adapter=other.generated.adapter,
-            events=frozenset({choice.event_id}),
-            held_by=frozenset({picked.generated.event_id, other.generated.event_id}),
-        )
-        for other in shown
-        if other.text != picked.text
-    ]
+def _compare(choice: ChoiceEvent, picked: Found, others: Sequence[Found], derived: Derived) -> None:
+    votes = {other.text: _vote(choice, picked, other) for other in others if other.text != picked.text}
+    derived.votes += votes.values()
+    if not votes:
+        derived.outcomes[choice.event_id] = Outcome.SAME_TEXT if others else Outcome.PICKED_FIRST
+
+
+def _vote(choice: ChoiceEvent, picked: Found, other: Found) -> Vote:
+    return Vote(
+        event_id=choice.event_id,
+        voter=voter(choice, choice.shown[0].generation_id),
+        order=order(choice),
+        source=source_of(choice, "choice"),
+        prompt_hash=picked.generated.prompt_hash,
+        chosen=picked.text,
+        rejected=other.text,
+        chosen_adapter=picked.generated.adapter,
+        rejected_adapter=other.generated.adapter,
+        events=frozenset({choice.event_id}),
+        held_by=frozenset({picked.generated.event_id, other.generated.event_id}),
+    )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ingest.events import PreferenceEvent
 from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
 from pairing.outcomes import Outcome
-from pairing.rules.votes import WEIGHT, Derived, Vote, order, voter
+from pairing.rules.votes import Derived, Vote, order, voter
 
 
 def from_preferences(preferences: Sequence[PreferenceEvent]) -> Derived:
@@ -22,7 +22,6 @@ def _vote(preference: PreferenceEvent) -> Vote:
         voter=voter(preference, preference.event_id),
         order=order(preference),
         source="preference",
-        weight=WEIGHT,
         prompt_hash=prompt_hash(prompt_json(preference.prompt), tools_json(preference.tools)),
         chosen=reply_json(preference.chosen, as_messages),
         rejected=reply_json(preference.rejected, as_messages),

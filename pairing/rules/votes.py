@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from ingest.events import AcceptanceEvent, ChoiceEvent, EditEvent, Envelope, ReplyRef
+from ingest.events import BASE, AcceptanceEvent, ChoiceEvent, EditEvent, Envelope, Generation, GenerationEvent, ReplyRef
 from pairing.outcomes import Outcome
 
 Source = Literal["expert", "edit", "preference", "choice", "criterion", "regeneration", "rating"]
 """Who says so, and how: where several do, a pair is named after the first of these."""
 Order = tuple[int, datetime, str]
-WEIGHT = 1
-"""Of a vote, from every source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +20,12 @@ class Generated:
     event_id: str
     prompt_hash: str
     evaluation: bool
-    adapter: str | None
+    adapter: str | None  # as `written_by` says
     as_messages: bool  # the prompt is messages, and so are the replies
     replies: tuple[str, ...]  # canonical JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One reply of a generation."""
 
     text: str  # canonical JSON
@@ -54,13 +51,13 @@ class Replies:
 
     def find_all(self, refs: Sequence[ReplyRef]) -> list[Found] | Outcome:
         """Every reply, or why one of them is none to speak of."""
-        found = [self.find(ref) for ref in refs]
-        lacking = {reply for reply in found if isinstance(reply, Outcome)}
-        if lacking:
-            # An order, because which one is reported must not depend on anything else.
-            by_finality = (Outcome.EVALUATION, Outcome.UNKNOWN_CANDIDATE, Outcome.WAITING_FOR_GENERATION)
-            return next(outcome for outcome in by_finality if outcome in lacking)
-        return [reply for reply in found if isinstance(reply, Found)]
+        every = [self.find(ref) for ref in refs]
+        found = [reply for reply in every if isinstance(reply, Found)]
+        if len(found) == len(every):
+            return found
+        # An order, because which one is reported must not depend on anything else.
+        by_finality = (Outcome.EVALUATION, Outcome.UNKNOWN_CANDIDATE, Outcome.WAITING_FOR_GENERATION)
+        return next(outcome for outcome in by_finality if outcome in every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +68,13 @@ class Vote:
     voter: str
     order: Order
     source: Source
-    weight: int
     prompt_hash: str
     chosen: str  # canonical JSON
     rejected: str  # canonical JSON
-    chosen_adapter: str | None
+    chosen_adapter: str | None  # a name, BASE, or None: a person wrote it, or nobody said who did
     rejected_adapter: str | None
-    events: frozenset[str]
-    held_by: frozenset[str]
+    events: frozenset[str]  # the feedback that says it
+    held_by: frozenset[str]  # the events that hold the replies
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -96,18 +92,45 @@ class Kept:
     draft: Found
 
 
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """A person's thumb, up or down, on one reply to one prompt."""
+
+    event_id: str
+    voter: str
+    order: Order
+    prompt_hash: str
+    reply: str  # canonical JSON
+    up: bool
+    adapter: str | None  # that wrote the reply, as `written_by` says
+    held_by: str  # the event that holds the reply
+
+
 @dataclass(slots=True)
 class Derived:
-    """What follows from some events. `outcomes` holds for events that no vote counts among its own."""
+    """What follows from some events. `outcomes` holds for events that no vote counts among its own, and no opinion is."""
 
     votes: list[Vote] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    ratings: list[Opinion] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
 
 
 def order(event: Envelope) -> Order:
     """The greatest is the last, whenever and wherever it came in."""
     return (-1 if event.revision is None else event.revision, event.occurred_at, event.event_id)
+
+
+def written_by(held: Generation) -> str | None:
+    """The adapter that wrote a generation, or BASE. None: an app that carries it says neither adapter nor model."""
+    if held.adapter:
+        return held.adapter
+    return BASE if held.model or isinstance(held, GenerationEvent) else None
+
+
+def source_of(event: Envelope, own: Source) -> Source:
+    """What experts and criteria say is a source of its own, whatever they say it by."""
+    return own if event.by == "user" else event.by
 
 
 def person(event: Envelope) -> tuple[str, str | None]:

@@ -26,6 +26,7 @@ _WITHOUT_EFFECT = frozenset(
 )
 # What assistant messages carry when a client sends a reply back as it came.
 _REPLY_EXTRAS = frozenset({"refusal", "annotations", "reasoning", "reasoning_content"})
+_MEDIA = frozenset({"audio", "images"})
 _MAX_CANDIDATES = 128
 _identifier: TypeAdapter[str] = TypeAdapter(Identifier)
 
@@ -148,23 +149,31 @@ def _messages(value: Any) -> Iterator[Message]:
 def _message(value: Any, where: str) -> Message:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{where} must be an object.", where)
-    _only_text(value.get("content"), where)
+    _only_text(value, where)
     said = {name: part for name, part in value.items() if part is not None and not (name in _REPLY_EXTRAS or part == [])}
     if isinstance(calls := said.get("tool_calls"), list):
         said["tool_calls"] = [_without_index(call) for call in calls]
     try:
         return Message.model_validate(said)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        raise InvalidRequest(f"{where}{path}: {first['msg']}", f"{where}{path}") from None
+        deepest = max(error.errors(), key=lambda one: len(one["loc"]))
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in _without_label(deepest["loc"]))
+        raise InvalidRequest(f"{where}{path}: {deepest['msg']}", f"{where}{path}") from None
 
 
-def _only_text(content: Any, where: str) -> None:
+def _only_text(message: Json, where: str) -> None:
+    if media := sorted(name for name in message.keys() & _MEDIA if message[name]):
+        raise InvalidRequest(f"{where}: {media[0]} is not supported, only text is.", f"{where}.{media[0]}")
+    content = message.get("content")
     for part in content if isinstance(content, list) else ():
         kind = part.get("type") if isinstance(part, dict) else None
         if kind != "text":
             raise InvalidRequest(f"{where}: content of type {kind!r} is not supported, only text is.", f"{where}.content")
+
+
+def _without_label(location: tuple[int | str, ...]) -> Iterator[int | str]:
+    """Without pydantic's name of what a message's content could have been: text, or parts of text."""
+    return (part for index, part in enumerate(location) if not (index == 1 and location[0] == "content"))
 
 
 def _without_index(call: Any) -> Any:

@@ -15,8 +15,9 @@ from ingest.log import NewRecord
 from ingest.settings import HoldoutSettings, PairingSettings, Settings, TaskPairingSettings, TaskSettings
 from pairing.ballots import Ballot
 from pairing.outcomes import Outcome
-from pairing.standing import of_events, standings
-from pairing.tables import DeadLetter, Pair, StoredEvent, StoredVote
+from pairing.ratings import Rating
+from pairing.standing import behind, of_events, of_ratings, standings
+from pairing.tables import DeadLetter, Pair, RatedReply, StoredEvent, StoredRating, StoredVote
 from pairing.worker import Worker
 from tests.services.feedback import TASK, record
 from tests.standins.log import MemoryLog
@@ -87,14 +88,23 @@ def everything(database: Database) -> Mapping[str, Any]:
             for task, of in by_task.items()
             for id_, outcome in of_events(standings(session, task, of)).items()
         }
+        rated = {Rating(*(getattr(one, name) for name in Rating._fields)) for one in session.exec(select(StoredRating)).all()}
+        for task in {one.task for one in rated}:
+            ratings = of_ratings(session, task, {one for one in rated if one.task == task})
+            stand |= {(task, id_): outcome for id_, outcome in ratings.items()}
         outcomes = {(one.task, one.event_id): one.outcome for one in session.exec(select(StoredEvent)).all()}
         return {
             "pairs": {
                 pair.id: pair.model_dump(exclude={"created_at"})
-                | {"events": sorted({id_ for vote in votes if vote.replies == pair.replies for id_ in vote.behind})}
+                | {"events": sorted(behind(session, pair.task, [pair.replies])[pair.replies])}
                 for pair in session.exec(select(Pair)).all()
             },
             "outcomes": {key: stand[key].value if outcome == Outcome.VOTED else outcome for key, outcome in outcomes.items()},
+            "examples": {
+                (one.task, one.prompt_hash, one.reply): one.net > 0
+                for one in session.exec(select(RatedReply)).all()
+                if one.net and not one.paired
+            },
             "dead": sorted((letter.id, letter.reason) for letter in session.exec(select(DeadLetter)).all()),
         }
 

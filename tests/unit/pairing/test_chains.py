@@ -4,6 +4,9 @@ from ingest.settings import TaskPairingSettings
 from pairing.outcomes import Outcome
 from tests.services.feedback import acceptance, choice, edit, generation, ref, regeneration
 from tests.services.ledger import Ledger, ledger, settings_for
+from tests.services.rules import by, derived, said
+
+DAY_S = 86_400
 
 
 @pytest.fixture
@@ -105,5 +108,53 @@ def test_a_first_reply_with_the_accepted_text_is_passed_over(ledger: Ledger) -> 
     assert ledger.pairs() == [("same", "second")]
 
 
-def test_the_pair_names_every_event_of_its_chain(chain: Ledger) -> None:
-    assert chain.add(acceptance("a", "g3")).behind() == {"a", "r1", "r2", "g1", "g3"}
+def test_the_vote_names_every_event_of_its_chain() -> None:
+    asked = [generation(f"g{n}", f"reply {n}") for n in (1, 2, 3)]
+    links = [regeneration("r1", "g1", "g2"), regeneration("r2", "g2", "g3")]
+    [vote] = derived(*asked, *links, acceptance("a", "g3")).votes
+    assert (vote.events, vote.held_by) == ({"a", "r1", "r2"}, {"g1", "g3"})
+
+
+def test_a_chain_may_be_of_any_length_and_go_on_for_days() -> None:
+    asked = [generation(f"g{n}", f"reply {n}", at=n * DAY_S) for n in range(60)]
+    links = [regeneration(f"r{n}", f"g{n}", f"g{n + 1}", at=n * DAY_S) for n in range(59)]
+    chain = [*asked, *reversed(links), acceptance("a", "g59", at=60 * DAY_S)]
+    assert said(derived(*chain).votes) == [("reply 59", "reply 0")]
+    assert said(derived(*chain, settings=by(regeneration="each")).votes) == sorted(("reply 59", f"reply {n}") for n in range(59))
+
+
+@pytest.mark.parametrize("which", ["first", "each"])
+def test_a_choice_and_an_edit_close_a_chain_over_the_first_or_over_each(which: str) -> None:
+    asked = [generation("g1", "first"), generation("g2", "second"), generation("g3", "third", "other")]
+    links = [regeneration("r1", "g1", "g2"), regeneration("r2", "g2", "g3")]
+    over = ["first", "second"] if which == "each" else ["first"]
+    for closing, kept in ((choice("c", ref("g3", 1), ref("g3", 0), ref("g3", 1)), "other"), (edit("c", "g3", "saved"), "saved")):
+        votes = derived(*asked, *links, closing, settings=by(regeneration=which)).votes
+        assert said([vote for vote in votes if vote.source == "regeneration"]) == [(kept, rejected) for rejected in over]
+
+
+def test_none_good_and_a_tie_close_nothing() -> None:
+    asked = [generation("g1", "first"), generation("g2", "second", "other"), regeneration("r", "g1", "g2")]
+    for picked in ("none", "tie"):
+        found = derived(*asked, choice("c", picked, ref("g2", 0), ref("g2", 1)))
+        assert (found.votes, found.outcomes["r"]) == ([], Outcome.WAITING_FOR_CLOSING)
+
+
+def test_a_choice_of_the_reply_shown_first_closes_a_chain_though_it_says_nothing_by_itself() -> None:
+    asked = [generation("g1", "first"), generation("g2", "second", "other"), regeneration("r", "g1", "g2")]
+    picked = choice("c", ref("g2", 0), ref("g2", 0), ref("g2", 1))
+    [vote] = derived(*asked, picked, settings=by(choice="first")).votes
+    assert (said([vote]), vote.source, vote.events) == ([("second", "first")], "regeneration", {"c", "r"})
+
+
+def test_the_last_closing_event_wins_of_whatever_kind_and_whoever_it_is() -> None:
+    asked = [generation("g1", "first"), generation("g2", "second"), regeneration("r", "g1", "g2")]
+    closing = [acceptance("a", "g2", at=3, user="bob"), edit("e", "g2", "saved", at=2)]
+    votes = derived(*asked, *closing).votes
+    assert said([vote for vote in votes if vote.source == "regeneration"]) == [("second", "first")]
+
+
+@pytest.mark.parametrize("who", ["user", "expert", "criterion"])
+def test_a_chain_is_a_regeneration_whoever_closes_it(who: str) -> None:
+    asked = [generation("g1", "first"), generation("g2", "second"), regeneration("r", "g1", "g2")]
+    assert [vote.source for vote in derived(*asked, acceptance("a", "g2", by=who)).votes] == ["regeneration"]

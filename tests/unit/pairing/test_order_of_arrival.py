@@ -35,7 +35,7 @@ TEXTS = st.sampled_from(["alpha", "beta", "gamma", "delta"])
 PROMPTS = st.sampled_from(["Describe the sea."] * 3 + ["Another one."])
 REFS = st.builds(ref, IDS, st.integers(0, 1))
 EVENT_IDS = st.integers(0, 25).map("e{}".format)
-KINDS = "RRRRRRAAAACCCCCCEEEPPGX"
+KINDS = "RRRRRRAAAACCCCCCEEEPPGXTTTTT"
 
 
 @st.composite
@@ -61,6 +61,8 @@ def events(draw: st.DrawFn) -> Event:
             return acceptance(id_, draw(IDS), draw(st.integers(0, 1)), **fields | carried)
         case "E":
             return edit(id_, draw(IDS), draw(TEXTS), draw(st.integers(0, 1)), **fields | carried)
+        case "T":
+            return event("rating", id_, reply=draw(REFS), thumb=draw(st.sampled_from(["up", "down"])), **fields | carried)
         case "P":
             return preference(id_, draw(TEXTS), draw(TEXTS), **fields)
         case _:

@@ -116,12 +116,6 @@ def test_an_erased_users_preferences_go_too(ledger: Ledger) -> None:
     assert ledger.add(preference("p", "good", "bad"), event("erasure", "x", user="ann")).pairs() == []
 
 
-def test_scores_and_ratings_are_kept_with_their_reason(ledger: Ledger) -> None:
-    ledger.add(generation("g", "alpha"), event("rating", "r", reply=A, thumb="up"))
-    ledger.add(event("score", "s", by="criterion", reply=A, criterion="limit", value=1.0))
-    assert ledger.outcome("r") == ledger.outcome("s") == Outcome.NOT_PAIRED_YET
-
-
 def test_a_record_of_an_event_keeps_text_code_point_by_code_point(ledger: Ledger) -> None:
     odd = "e\u0301\u0000\u2028 \U0001f642"
     ledger.add_records([record(preference("p", odd, "plain"))])

@@ -57,6 +57,18 @@ def test_images_and_audio_are_refused_clearly(part: dict[str, Any]) -> None:
         ask(messages=[{"role": "user", "content": [part]}])
 
 
+def test_a_spoken_reply_is_refused_clearly() -> None:
+    with pytest.raises(InvalidRequest, match="audio is not supported, only text is") as refusal:
+        ask(messages=[*QUESTION, {"role": "assistant", "content": None, "audio": {"id": "a-1"}}])
+    assert refusal.value.param == "messages[1].audio"
+
+
+def test_a_wrong_part_of_text_is_named_in_the_clients_own_words() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        ask(messages=[{"role": "user", "content": [{"type": "text", "text": 5}]}])
+    assert refusal.value.param == "messages[0].content[0].text"
+
+
 def test_a_reply_that_a_client_sends_back_as_it_came_is_understood() -> None:
     reply = {
         "role": "assistant",
