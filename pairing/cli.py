@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,18 @@ pairing = typer.Typer(help="Turns events into pairs.", no_args_is_help=True)
 pairs = typer.Typer(help="The pairs that feedback became.", no_args_is_help=True)
 
 _JSON = ("prompt", "tools", "chosen", "rejected", "chosen_adapters", "rejected_adapters", "counted")
+_COLUMNS: dict[str, "Callable[[Pair], object]"] = {
+    "id": lambda pair: pair.id[:12],
+    "task": lambda pair: pair.task,
+    "source": lambda pair: pair.source,
+    "split": lambda pair: pair.split,
+    "votes": lambda pair: f"{pair.votes_for}:{pair.votes_against}",
+    "prompt": lambda pair: in_short(json.loads(pair.prompt)),
+    "chosen": lambda pair: in_short(json.loads(pair.chosen)),
+    "rejected": lambda pair: in_short(json.loads(pair.rejected)),
+}
+_MOST_VOTES = 100
+"""Shown of a pair."""
 _A_PERSON_DECIDES = 3
 """Exit status of a worker that must not be started again before somebody has read why it stopped."""
 
@@ -55,46 +68,52 @@ def work(
 @pairs.command("list")
 def list_pairs(
     task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only from choice, regeneration, edit or preference.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only from this source, such as choice or edit.")] = None,
     split: Annotated[str | None, typer.Option(help="Only train or holdout.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Only with a reply that this adapter, or `base`, wrote.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only made since then, UTC.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
     """List pairs."""
-    from sqlmodel import col, select
+    from sqlmodel import col, or_, select
 
     from pairing.tables import Pair
 
     asked = {Pair.task: task, Pair.source: source, Pair.split: split}
     query = select(Pair).where(*(col(column) == value for column, value in asked.items() if value is not None))
+    if adapter is not None:
+        written = (col(side).contains(f'"{adapter}"', autoescape=True) for side in (Pair.chosen_adapters, Pair.rejected_adapters))
+        query = query.where(or_(*written))
+    if since is not None:
+        query = query.where(col(Pair.created_at) >= since.replace(tzinfo=UTC))
     with opened_database() as database, database.read() as session:
         found = session.exec(query.order_by(col(Pair.created_at).desc(), col(Pair.id)).limit(limit)).all()
-    columns: dict[str, Callable[[Pair], object]] = {
-        "id": lambda pair: pair.id[:12],
-        "task": lambda pair: pair.task,
-        "source": lambda pair: pair.source,
-        "split": lambda pair: pair.split,
-        "votes": lambda pair: f"{pair.votes_for}:{pair.votes_against}",
-        "prompt": lambda pair: in_short(json.loads(pair.prompt)),
-        "chosen": lambda pair: in_short(json.loads(pair.chosen)),
-        "rejected": lambda pair: in_short(json.loads(pair.rejected)),
-    }
-    print_rows(found, columns, _of_pair, as_json)
+    print_rows(found, _COLUMNS, _of_pair, as_json)
 
 
 @pairs.command("show")
 def show_pair(pair_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False) -> None:
-    """Show a pair whole, with the events behind it."""
-    from pairing.rows import select_by
-    from pairing.standing import behind
-    from pairing.tables import Pair, StoredEvent
+    """Show a pair whole, with the votes on its replies and the events behind these."""
+    from pairing.lineage import of_pair
+    from pairing.outcomes import Outcome
+    from pairing.tables import Pair
 
     with opened_database() as database, database.read() as session:
         pair = the_one(session, Pair, pair_id)
-        keys = [(pair.task, id_) for id_ in sorted(behind(session, pair.task, [pair.replies])[pair.replies])]
-        rows = select_by(session, StoredEvent, ("event_id", "type"), ("task", "event_id"), keys)
-    told = _of_pair(pair) | {"events": [{"event_id": event_id, "type": type_} for event_id, type_ in rows]}
-    print_one(told, as_json)
+        found = of_pair(session, pair, _MOST_VOTES)
+    votes = [
+        {
+            "source": cast.vote.source,
+            "for": cast.pair_id == pair.id,
+            "counts": cast.standing is not Outcome.SUPERSEDED,
+            "occurred_at": cast.vote.occurred_at,
+            "events": cast.events,
+        }
+        for cast in found.votes
+    ]
+    events = [{"event_id": event.event_id, "type": event.type} for event in found.events]
+    print_one(_of_pair(pair) | {"votes": votes, "votes_left_out": found.votes_left_out, "events": events}, as_json)
 
 
 def _default_member() -> str:
@@ -105,8 +124,5 @@ def _default_member() -> str:
 
 
 def _of_pair(pair: "Pair") -> dict[str, Any]:
-    return pair.model_dump(mode="json") | {name: _parsed(getattr(pair, name)) for name in _JSON}
-
-
-def _parsed(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    texts = ((name, getattr(pair, name)) for name in _JSON)
+    return pair.model_dump(mode="json") | {name: None if text is None else json.loads(text) for name, text in texts}
