@@ -29,6 +29,7 @@ COMMANDS = {
     "database": Entry("deploy.commands:database", "The tables of the database.", _PEOPLE),
     "keys": Entry("ingest.cli:keys", "API keys: create, list, revoke.", _PEOPLE),
     "pairs": Entry("pairing.cli:pairs", "The pairs that feedback became.", _PEOPLE),
+    "explain": Entry("trainer.explain_cli:explain", "Where an event, pair or adapter came from, and what became of it.", _PEOPLE),
     "dead-letters": Entry("pairing.letters_cli:dead_letters", "Events that could not be processed, with the reason.", _PEOPLE),
     "criteria": Entry("trainer.criteria_cli:criteria", "Score fresh replies by a task's criteria.", _PEOPLE),
     "rounds": Entry("trainer.cli:rounds", "The trainings, and what the gate said of each.", _PEOPLE),
