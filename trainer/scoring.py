@@ -1,14 +1,15 @@
 """From the scores of a generation's candidates to events and to a summary. Pure."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from ingest.events import Prompt, ReplyRef, ScoreEvent, Tool, canonical
-from ingest.settings import CriterionSettings
+from pairing.rules.in_force import Criterion, Rules
+from pairing.rules.score import by_weight, in_turn
 from trainer.criteria import FreshReply
 
 Scores = Mapping[str, Sequence[float]]
@@ -45,10 +46,10 @@ class CriterionTally:
     failed: int = 0
     """Generations about which it had no answer."""
 
-    def add(self, scores: Sequence[float], min_margin: float) -> None:
+    def add(self, scores: Sequence[float], has_margin: bool) -> None:
         self.mean += (sum(scores) - self.mean * len(scores)) / (self.scores + len(scores))
         self.scores += len(scores)
-        self.with_margin += has_margin(scores, min_margin)
+        self.with_margin += has_margin
 
 
 @dataclass(slots=True)
@@ -61,21 +62,22 @@ class Tally:
     """Prompts that the model cannot be asked: too long, mostly."""
     candidates: int = 0
     with_margin: int = 0
-    """Generations with a margin by at least one criterion: these can become pairs."""
+    """Generations in which the task's rules find a best and a worst reply: these become pairs, unless both are the same text."""
     criteria: dict[str, CriterionTally] = field(default_factory=dict)
     unreadable_answers: dict[str, int] = field(default_factory=dict)
     """Of each judge; each counts as a tie."""
     failures: dict[str, str] = field(default_factory=dict)
     """By criterion, why it had no answer, the first time."""
 
-    def add(self, criteria: Iterable[CriterionSettings], candidates: int, scores: Scores) -> None:
+    def add(self, rules: Rules, candidates: int, scores: Scores) -> None:
         """Count a generation whose scores were accepted."""
         self.prompts += 1
         self.candidates += candidates
-        found = {one.name: one.min_margin for one in criteria if one.name in scores}
-        for name, min_margin in found.items():
-            self.of(name).add(scores[name], min_margin)
-        self.with_margin += any(has_margin(scores[name], min_margin) for name, min_margin in found.items())
+        used = [criterion for criterion in rules.criteria if criterion.name in scores]
+        for criterion in used:
+            self.of(criterion.name).add(scores[criterion.name], by_weight(_values(scores, [criterion]), [criterion]) is not None)
+        decide = by_weight if rules.pairing.criteria == "weighted" else in_turn
+        self.with_margin += decide(_values(scores, used), used) is not None
 
     def add_failure(self, name: str, why: str) -> None:
         self.of(name).failed += 1
@@ -87,12 +89,6 @@ class Tally:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def has_margin(scores: Sequence[float], min_margin: float) -> bool:
-    """Whether the best is over the worst, and by enough, as decimals: 0.3 is over 0.2 by 0.1 and not by a little less."""
-    margin = Decimal(repr(max(scores))) - Decimal(repr(min(scores)))
-    return margin > 0 and margin >= Decimal(repr(min_margin))
 
 
 def score_events(task: str, sampled: Sampled, scores: Scores) -> list[ScoreEvent]:
@@ -111,6 +107,12 @@ def score_events(task: str, sampled: Sampled, scores: Scores) -> list[ScoreEvent
         for name, values in scores.items()
         for candidate, value in enumerate(values)
     ]
+
+
+def _values(scores: Scores, criteria: Sequence[Criterion]) -> dict[int, list[Decimal]]:
+    """By candidate, as pairing's rules compare them."""
+    by_candidate = zip(*(scores[criterion.name] for criterion in criteria), strict=True)
+    return {candidate: [Decimal(repr(value)) for value in values] for candidate, values in enumerate(by_candidate)}
 
 
 def _event_id(generation_id: str, candidate: int, criterion: str) -> str:

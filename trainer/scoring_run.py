@@ -4,7 +4,8 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 
-from ingest.settings import CriterionSettings, Settings
+from ingest.settings import Settings
+from pairing.rules.in_force import rules_of
 from trainer.criteria import FreshReply, Scorer, scorers
 from trainer.errors import CannotScore, CriterionFailed
 from trainer.judge import Judge
@@ -31,9 +32,10 @@ class CriteriaRun:
     def __init__(self, settings: Settings, task: str, sampling: Sampling, tally: Tally) -> None:
         """Raises as `key_of` does; WrongSetting: a criterion cannot be used."""
         self._task = task
-        self._criteria: Sequence[CriterionSettings] = settings.tasks[task].criteria
-        self._scorers = scorers(self._criteria)
-        self._judges = {one.name: Judge(one) for one in self._criteria if one.type == "judge"}
+        criteria = settings.tasks[task].criteria
+        self._rules = rules_of(settings.tasks[task])
+        self._scorers = scorers(criteria)
+        self._judges = {one.name: Judge(one) for one in criteria if one.type == "judge"}
         self._sampler = Sampler(settings, task, key_of(settings), sampling)
         self._sender = Sender(settings, key_of(settings))
         self._tally = tally
@@ -65,7 +67,7 @@ class CriteriaRun:
             scores[name] = await judge.scores(sampled.replies)
         if scores:
             await self._sender.send(score_events(self._task, sampled, scores))
-            self._tally.add(self._criteria, len(sampled.replies), scores)
+            self._tally.add(self._rules, len(sampled.replies), scores)
         self._tally.unreadable_answers = {name: judge.unreadable for name, judge in self._judges.items()}
 
     def _checked(self, replies: Sequence[FreshReply]) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -14,7 +15,8 @@ from sqlmodel import col, select
 
 from ingest.events import ScoreEvent, event_adapter
 from ingest.log.embedded import EmbeddedLog
-from pairing.tables import StoredEvent
+from ingest.settings import Settings, TaskSettings
+from pairing.tables import Pair, StoredEvent
 from pairing.worker import Worker
 from tests.services.ingest import Ingest, ingest
 from tests.services.ledger import settings_for
@@ -48,8 +50,10 @@ class Running(Installation):
 
     def ready(self, stack: ExitStack) -> "Running":
         self.judge: StandinJudge = stack.enter_context(judge(_second_is_kinder))
+        criteria = CRITERIA.format(url=self.judge.url)
+        self.criteria = TaskSettings.model_validate(tomllib.loads(criteria)["tasks"]["summarise"]).criteria
         with (self.directory / "whetstone.toml").open("a") as settings:
-            settings.write(CRITERIA.format(url=self.judge.url))
+            settings.write(criteria)
         self.ingest: Ingest = stack.enter_context(ingest(self.directory))
         self.ingest.start()
         self.environment |= {
@@ -67,7 +71,9 @@ class Running(Installation):
 
     def paired(self) -> None:
         """Let a worker read to the end of the log."""
-        settings = settings_for(tasks=("summarise", "other"))
+        settings = Settings.model_construct(
+            **(settings_for().__dict__ | {"tasks": {"summarise": TaskSettings(criteria=self.criteria), "other": TaskSettings()}})
+        )
         log = EmbeddedLog(self.directory / "log.db", partitions=4)
         with closing(log), closing(Worker(settings, self.database, log, "one")) as worker:
             for _ in range(3):
@@ -97,7 +103,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield installation
 
 
-def test_scores_of_fresh_replies_to_what_people_asked_reach_the_log_and_are_stored_once(running: Running) -> None:
+def test_scores_of_fresh_replies_to_what_people_asked_reach_the_log_and_become_pairs(running: Running) -> None:
     told = running.score("summarise", "--candidates", "3", "--json")
     assert told.returncode == 0, told.stderr
     summary = json.loads(told.stdout)
@@ -118,6 +124,9 @@ def test_scores_of_fresh_replies_to_what_people_asked_reach_the_log_and_are_stor
         ("kinder", 2): 0.25,
     }
     assert len(scores) == 3 * 6
+    with running.database.read() as session:
+        pairs = session.exec(select(Pair).where(Pair.source == "criterion")).all()
+    assert [("#0]" in pair.chosen, "#2]" in pair.rejected) for pair in pairs] == [(True, True)] * 3
     assert {(one.by, one.user, one.task) for one in scores} == {("criterion", None, "summarise")}
 
 

@@ -14,15 +14,17 @@ from ingest.settings import (
     GatewaySettings,
     IngestSettings,
     Settings,
+    TaskPairingSettings,
     TaskSettings,
     TrainerSettings,
     WrongSetting,
 )
+from pairing.rules.in_force import rules_of
 from tests.services.feedback import TASK, choice, generation, held, ref
 from tests.services.ledger import Ledger, ledger
 from trainer.criteria import FreshReply
 from trainer.errors import CannotScore
-from trainer.scoring import Sampled, Tally, has_margin, score_events
+from trainer.scoring import Sampled, Tally, score_events
 from trainer.scoring_doors import Sampler, Sampling
 from trainer.scoring_prompts import prompts_to_score, recent_prompts
 from trainer.scoring_run import key_of
@@ -78,23 +80,27 @@ def test_scores_made_twice_are_the_same_events() -> None:
     assert {(event.criterion, event.reply.candidate, event.value) for event in first} >= {("limit", 0, 1.0), ("kinder", 1, 0.5)}
 
 
-@pytest.mark.parametrize(
-    ("scores", "min_margin", "has_one"),
-    [([1, 0], 0, True), ([0.5, 0.5], 0, False), ([0.75, 0.5, 0.25], 0.5, True), ([0.75, 0.5, 0.375], 0.5, False)],
-)
-def test_a_generation_has_a_margin_where_the_best_is_far_enough_above_the_worst(
-    scores: list[float], min_margin: float, has_one: bool
-) -> None:
-    assert has_margin(scores, min_margin) is has_one
+def tallied(*scores: dict[str, list[float]], **pairing: Any) -> Tally:
+    """What a run tells of generations with these scores."""
+    kinder = {"type": "judge", "min_margin": 0.5}
+    criteria = (LIMIT, CriterionSettings.model_validate({"name": "kinder", **kinder}))
+    rules, tally = rules_of(TaskSettings(criteria=criteria, pairing=TaskPairingSettings(**pairing))), Tally()
+    for of_one in scores:
+        tally.add(rules, 2, of_one)
+    return tally
 
 
-def test_the_summary_counts_a_generation_with_any_margin_once() -> None:
-    tally, criteria = Tally(), [LIMIT, CriterionSettings(name="kinder", type="judge", min_margin=0.5)]
-    tally.add(criteria, 2, {"limit": [1.0, 0.0], "kinder": [1.0, 0.0]})
-    tally.add(criteria, 2, {"limit": [1.0, 1.0], "kinder": [0.7, 0.3]})
+def test_the_summary_says_how_the_criteria_scored_and_in_which_generations_they_tell_replies_apart() -> None:
+    tally = tallied({"limit": [1.0, 0.0], "kinder": [1.0, 0.0]}, {"limit": [1.0, 1.0], "kinder": [0.7, 0.3]})
     assert (tally.prompts, tally.candidates, tally.with_margin) == (2, 4, 1)
     assert (tally.criteria["limit"].mean, tally.criteria["limit"].with_margin) == (0.75, 1)
     assert (tally.criteria["kinder"].mean, tally.criteria["kinder"].with_margin) == (0.5, 1)
+
+
+@pytest.mark.parametrize(("rule", "apart"), [("weighted", 0), ("lexicographic", 1)])
+def test_the_summary_counts_as_the_tasks_rules_decide(rule: str, apart: int) -> None:
+    tally = tallied({"limit": [1.0, 0.0], "kinder": [0.0, 1.0]}, criteria=rule)
+    assert (tally.with_margin, tally.criteria["limit"].with_margin, tally.criteria["kinder"].with_margin) == (apart, 1, 1)
 
 
 def test_what_is_missing_before_a_run_is_said_with_the_next_step(filled: Ledger) -> None:
