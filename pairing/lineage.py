@@ -63,8 +63,7 @@ def of_pair(session: Session, pair: Pair, most: int) -> Behind:
 def votes_by(session: Session, event: StoredEvent) -> list[Cast]:
     """The votes that this event is behind: it decided them, or they rest on it."""
     together = _together(session, event)
-    decided = select(StoredVote).where(StoredVote.task == event.task, col(StoredVote.event_id).in_(together))
-    casts = [_cast(session, vote) for vote in session.exec(decided).all()]
+    casts = _decided(session, event.task, together)
     rated = select(StoredRating).where(StoredRating.task == event.task, col(StoredRating.event_id).in_(together))
     ours = [rating for rating in session.exec(rated).all() if event.event_id in (rating.event_id, rating.held_by)]
     return [*(cast for cast in casts if event.event_id in cast.events), *_matches(session, event.task, ours)]
@@ -78,6 +77,13 @@ def outcome_of(session: Session, event: StoredEvent, votes: Sequence[Cast]) -> O
     if event.type == "rating":
         return of_ratings(session, event.task, ratings.by_events(session, event.task, [event.event_id]))[event.event_id]
     return min((cast.standing for cast in votes), key=_BY_WEIGHT.index, default=outcome)
+
+
+def _decided(session: Session, task: str, event_ids: Iterable[str]) -> list[Cast]:
+    """The votes that these events decided."""
+    by_key = (StoredVote.event_id, StoredVote.chosen_hash, StoredVote.rejected_hash)
+    votes = select(StoredVote).where(StoredVote.task == task, col(StoredVote.event_id).in_(list(event_ids))).order_by(*by_key)
+    return [_cast(session, vote) for vote in session.exec(votes).all()]
 
 
 def _cast(session: Session, vote: StoredVote) -> Cast:
@@ -120,8 +126,7 @@ def _matches(session: Session, task: str, rated: Iterable[StoredRating]) -> list
     """The votes that all ratings of two replies come to, where one of the two is among those rated."""
     replies = {(rating.prompt_hash, rating.reply_hash) for rating in rated}
     ids = {event_id_of(prompt) for prompt, _ in replies}
-    votes = session.exec(select(StoredVote).where(StoredVote.task == task, col(StoredVote.event_id).in_(ids))).all()
-    return [_cast(session, vote) for vote in votes if _sides(vote) & replies]
+    return [cast for cast in _decided(session, task, ids) if _sides(cast.vote) & replies]
 
 
 def _sides(vote: StoredVote) -> set[tuple[str, str]]:

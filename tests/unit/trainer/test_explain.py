@@ -1,14 +1,18 @@
 """`whetstone explain` for every type of event, for pairs and for adapters, in both directions."""
 
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from sqlmodel import Session, select
+from typer.testing import CliRunner
 
+from deploy.cli import app
 from ingest.log import NewRecord
-from ingest.settings import CriterionSettings, Settings, TaskSettings
+from ingest.settings import CriterionSettings, Settings, TaskSettings, load_settings
 from pairing.outcomes import Outcome
 from pairing.standing import behind
 from pairing.tables import Pair, StoredEvent
@@ -235,3 +239,21 @@ def test_every_event_of_a_crowd_is_explained_and_what_is_paired_leads_to_a_pair_
 
 def test_an_id_that_nobody_knows_finds_nothing(filled: Ledger) -> None:
     assert [all_of(filled, id_) for id_ in ("nothing", "0123456789ab", "summarise-r000077")] == [[], [], []]
+
+
+def test_the_command_prints_json_or_a_tree_and_ends_with_a_sentence_where_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/test.db"
+    monkeypatch.setenv("WHETSTONE_DATABASE_URL", url)
+    monkeypatch.setenv("WHETSTONE_CONFIG", str(tmp_path / "none.toml"))
+    load_settings.cache_clear()
+    with ledger(url) as filled:
+        filled.add(preference("p[1]", "good", "bad"))
+        runner = CliRunner(env={"COLUMNS": "200"})
+        [told] = json.loads(runner.invoke(app, ["explain", "p[1]", "--json"]).stdout)
+        assert (told["kind"], told["event_id"], told["votes"][0]["stands"]) == ("event", "p[1]", True)
+        assert "preference p[1]" in runner.invoke(app, ["explain", "p[1]"]).stdout
+        unknown = runner.invoke(app, ["explain", "nothing"])
+        assert (unknown.exit_code, unknown.stderr.count("\n")) == (2, 1)
+    load_settings.cache_clear()
