@@ -15,7 +15,6 @@ from ingest.events import (
     GenerationEvent,
     PreferenceEvent,
     RegenerationEvent,
-    canonical,
     fingerprint,
 )
 from pairing.decoding import Accepted
@@ -79,8 +78,7 @@ class Facts:
 
     def write(self, session: Session) -> None:
         """Insert all but the events themselves."""
-        prompts = [dict(zip(_PROMPT, (self.task, hashed, *asked), strict=True)) for hashed, asked in self.prompts.items()]
-        insert_new(session, AskedPrompt, prompts)
+        insert_new(session, AskedPrompt, _PROMPT, [(self.task, hashed, *asked) for hashed, asked in self.prompts.items()])
         insert_all(session, EventGeneration, ("task", "generation_id", "event_id"), self._names)
         insert_all(session, GenerationVersion, _VERSION, (self._row(version) for version in self.versions))
 
@@ -98,7 +96,7 @@ class Facts:
     def _version(self, accepted: Accepted, held: Generation) -> Version:
         event = accepted.event
         recorded = isinstance(event, GenerationEvent)
-        rank = f"0{accepted.body_hash}" if recorded else f"1{fingerprint(canonical(held))}"
+        rank = f"0{accepted.body_hash}" if recorded else f"1{fingerprint(held.model_dump_json(exclude_defaults=True).encode())}"
         evaluation = isinstance(event, GenerationEvent) and event.purpose == "evaluation"
         return Version(held.generation_id, event.event_id, rank, self.ask(held), evaluation, event.user)
 

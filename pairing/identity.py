@@ -63,4 +63,5 @@ def pair_id(task: str, prompt: str, chosen: str, rejected: str) -> str:
 
 
 def _hash(*parts: str) -> str:
-    return hashlib.sha256(canonical(parts)).hexdigest()
+    """Of parts without NUL: hashes, names, and canonical JSON, which writes it as an escape."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -8,10 +8,11 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
@@ -40,12 +41,7 @@ def select_by(
     dialect = session.get_bind().dialect
     statement = _select(model, tuple(columns), tuple(keys), dialect.name)
     rows = session.connection().exec_driver_sql(statement, (_json(values),)).fetchall()
-    readers = _readers(model, tuple(columns), dialect)
-    return (
-        [[read(value) if read else value for read, value in zip(readers, row, strict=True)] for row in rows]
-        if any(readers)
-        else list(rows)
-    )
+    return list(_converted(rows, _readers(model, tuple(columns), dialect)))
 
 
 def first_of(
@@ -78,14 +74,17 @@ def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Ite
             _copy(cursor, f"COPY {table} ({names}) FROM STDIN", written)
 
 
-def insert_new(session: Session, model: Model, rows: Collection[dict[str, Any]]) -> None:
-    """Insert the rows whose key is not there yet, in the order of the keys: two workers with the same ones wait in one order."""
-    if rows:
-        table = table_of(model)
-        keys = [column.name for column in table.primary_key]
-        insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(table)
-        ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
-        session.connection().execute(insert.on_conflict_do_nothing(), ordered)
+def insert_new(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> None:
+    """Insert the rows whose key, the first columns, is not there yet: in its order, so that two workers wait in one order."""
+    ordered = sorted(rows, key=itemgetter(*range(len(table_of(model).primary_key))))
+    dialect = session.get_bind().dialect
+    if not ordered:
+        return
+    written = list(_written(model, tuple(columns), ordered, dialect))
+    if dialect.name == "sqlite":
+        _execute_many(session, _insert(model, tuple(columns), dialect.name), written)
+    else:
+        session.connection().exec_driver_sql(_insert(model, tuple(columns), dialect.name), (_json(written),))
 
 
 def update_by(session: Session, model: Model, keys: Sequence[str], columns: Sequence[str], rows: Sequence[Values]) -> None:
@@ -97,8 +96,7 @@ def update_by(session: Session, model: Model, keys: Sequence[str], columns: Sequ
     written = list(_written(model, (*keys, *columns), rows, dialect))
     if dialect.name == "sqlite":
         shifted = [(*row[len(keys) :], *row[: len(keys)]) for row in written]
-        with _wrapped(dialect), closing(session.connection().connection.cursor()) as cursor:
-            cursor.executemany(statement, shifted)
+        _execute_many(session, statement, shifted)
     else:
         session.connection().exec_driver_sql(statement, (_json(written),))
 
@@ -108,6 +106,11 @@ def delete_by(session: Session, model: Model, keys: Sequence[str], values: Colle
     if values:
         statement = _delete(model, tuple(keys), session.get_bind().dialect.name)
         session.connection().exec_driver_sql(statement, (_json(values),))
+
+
+def _execute_many(session: Session, statement: str, rows: Sequence[Values]) -> None:
+    with _wrapped(session.get_bind().dialect), closing(session.connection().connection.cursor()) as cursor:
+        cursor.executemany(statement, rows)
 
 
 def _copy(cursor: Any, statement: str, rows: Iterable[Values]) -> None:
@@ -152,6 +155,15 @@ def _first(model: Model, columns: tuple[str, ...], keys: tuple[str, ...], tail: 
         return f"SELECT {wanted} FROM {model.__tablename__} WHERE {same} {tail}"
     one = f"SELECT {wanted} FROM {model.__tablename__} t WHERE {_same(model, keys, dialect)} {tail}"
     return f"SELECT f.* FROM {_keys(dialect)} CROSS JOIN LATERAL ({one}) f"
+
+
+@cache
+def _insert(model: Model, columns: tuple[str, ...], dialect: str) -> str:
+    into = f"{model.__tablename__} ({', '.join(map(_quoted, columns))})"
+    if dialect == "sqlite":
+        return f"INSERT INTO {into} VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
+    values = ", ".join(_value(model, name, place) for place, name in enumerate(columns))
+    return f"INSERT INTO {into} SELECT {values} FROM {_keys(dialect)} ON CONFLICT DO NOTHING"
 
 
 @cache

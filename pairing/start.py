@@ -47,7 +47,7 @@ def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> 
     ours = {task: rules_of(settings).digest for task, settings in tasks.items()}
     kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
     changed = [(task, digest) for task, digest in ours.items() if kept.get(task) != digest]
-    insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])
+    insert_new(session, RulesInForce, ("task", "digest"), changed)
     update_by(session, RulesInForce, ("task",), ("digest",), changed)
     for task, _ in changed:
         _mark_all(session, task)

@@ -17,6 +17,7 @@ from pairing.rows import delete_by, insert_all, insert_new, select_by, update_by
 from pairing.scope import Start
 from pairing.tables import DeadLetter, Erasure, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
 
+_LETTER = ("id", "reason", "detail", "value", "partition", "offset", "received_at")
 _COLUMNS = ("task", "event_id", "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
 
 
@@ -66,8 +67,14 @@ def store(session: Session, batch: Batch, split: Splitter) -> dict[str, Fresh]:
         by_task[accepted.event.task].append(accepted)
     dead = dict(batch.dead)
     fresh = {task: _Sorting(session, task, split, dead).sort(events) for task, events in sorted(by_task.items())}
-    insert_new(session, DeadLetter, [letter.model_dump() for letter in dead.values()])
+    _keep_dead(session, dead)
     return fresh
+
+
+def _keep_dead(session: Session, letters: Mapping[str, DeadLetter]) -> None:
+    kept = {row[0] for row in select_by(session, DeadLetter, ("id",), ("id",), [(id_,) for id_ in letters])}
+    rows = [letter.model_dump(include={*_LETTER}) for id_, letter in letters.items() if id_ not in kept]
+    insert_all(session, DeadLetter, _LETTER, [tuple(row[name] for name in _LETTER) for row in rows])
 
 
 def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
@@ -135,7 +142,7 @@ class _Sorting:
 
     def _note_erasure(self, event: Event) -> None:
         if isinstance(event, ErasureEvent):
-            insert_new(self._session, Erasure, [{"task": self._task, "user": event.user, "event_id": event.event_id}])
+            insert_new(self._session, Erasure, ("task", "user", "event_id"), [(self._task, event.user, event.event_id)])
             self._start_from(event.user)
 
     def _start_from(self, user: str) -> None:
