@@ -8,6 +8,7 @@ import pytest
 from ingest.settings import CriterionSettings, GateSettings
 from trainer.chance import chance_of_no_gain, least_values
 from trainer.criteria import FreshReply, checks
+from trainer.errors import CannotTrain
 from trainer.gate import Evidence, Verdict, judge
 
 LIMIT = CriterionSettings(name="word-limit", type="word_limit", max_words=10, max_drop=0.05)
@@ -154,3 +155,9 @@ def test_a_judge_among_the_criteria_neither_helps_nor_hinders_a_candidate() -> N
     judged = verdict(replies(GOOD, GOOD, GOOD, LONG), replies(GOOD, LONG, LONG, LONG), criteria=criteria)
     assert judged.passed
     assert judged.figures.criteria.keys() == {"word-limit", "topic"}
+
+
+def test_a_criterion_whose_function_fails_ends_the_round_with_its_name_and_no_second_attempt() -> None:
+    broken = CriterionSettings(name="broken", type="python", function="operator:truediv")
+    with pytest.raises(CannotTrain, match=r"Criterion broken: its function raised TypeError"):
+        verdict(replies(GOOD), replies(LONG), criteria=(broken,))
