@@ -34,7 +34,7 @@ COMMANDS = {
     "criteria": Entry("trainer.criteria_cli:criteria", "Score fresh replies by a task's criteria.", _PEOPLE),
     "rounds": Entry("trainer.cli:rounds", "The trainings, and what the gate said of each.", _PEOPLE),
     "adapters": Entry("serving.cli:adapters", "The adapters: list, promote, roll back.", _PEOPLE),
-    "ingest": Entry("ingest.cli:ingest", "The feedback API.", _PROCESSES),
+    "ingest": Entry("deploy.doors:ingest", "The API for feedback and for pairs.", _PROCESSES),
     "pairing": Entry("pairing.cli:pairing", "Turns events into pairs.", _PROCESSES),
     "trainer": Entry("trainer.cli:trainer", "Decides when a round is due, and runs it.", _PROCESSES),
     "gateway": Entry("serving.cli:gateway", "The OpenAI-compatible door in front of vLLM.", _PROCESSES),

@@ -20,6 +20,11 @@ def _ingest() -> None:
 @ingest.command()
 def serve() -> None:
     """Serve the feedback API until SIGTERM."""
+    run_server("ingest.app:serve_app")
+
+
+def run_server(factory: str) -> None:
+    """Serve, by the settings of ingest, the app that MODULE:FUNCTION makes in each worker process."""
     import uvicorn
 
     from ingest.observe import configure_logging, share_metrics
@@ -30,7 +35,7 @@ def serve() -> None:
     if settings.ingest.workers > 1:
         share_metrics(settings.run_dir / "ingest-metrics")
     uvicorn.run(
-        "ingest.app:serve_app",
+        factory,
         factory=True,
         host=settings.ingest.host,
         port=settings.ingest.port,

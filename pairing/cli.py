@@ -1,4 +1,4 @@
-"""Commands: `whetstone pairing work`, `whetstone pairs list|show`."""
+"""Commands: `whetstone pairing work`, `whetstone pairs list|show|import|export|convert`."""
 
 import json
 from collections.abc import Callable
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ingest.printing import AsJson, Limit, in_short, opened_database, print_one, print_rows, the_one
+from pairing import data_cli
 
 if TYPE_CHECKING:
     from pairing.tables import Pair
 
 pairing = typer.Typer(help="Turns events into pairs.", no_args_is_help=True)
 pairs = typer.Typer(help="The pairs that feedback became.", no_args_is_help=True)
+pairs.command("import")(data_cli.import_pairs)
+pairs.command("export")(data_cli.export_pairs)
+pairs.command("convert")(data_cli.convert_pairs)
 
 _JSON = ("prompt", "tools", "chosen", "rejected", "chosen_adapters", "rejected_adapters", "counted")
 _COLUMNS: dict[str, "Callable[[Pair], object]"] = {

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
@@ -12,7 +12,6 @@ from ingest.log import Record
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_000
 _MOST_ERRORS = 20
 
@@ -57,7 +56,7 @@ def decode(records: Iterable[Record]) -> Batch:
 
 def received_at(record: Record) -> datetime:
     """When the log took the record."""
-    return _EPOCH + timedelta(milliseconds=min(max(record.timestamp_ms, 0), _LATEST_MS))
+    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LATEST_MS) / 1000, UTC)
 
 
 def in_conflict(body: bytes, record: Record) -> DeadLetter:

@@ -15,7 +15,6 @@ from ingest.events import (
     GenerationEvent,
     PreferenceEvent,
     RegenerationEvent,
-    fingerprint,
 )
 from pairing.decoding import Accepted
 from pairing.holdout import Split, Splitter
@@ -95,8 +94,7 @@ class Facts:
 
     def _version(self, accepted: Accepted, held: Generation) -> Version:
         event = accepted.event
-        recorded = isinstance(event, GenerationEvent)
-        rank = f"0{accepted.body_hash}" if recorded else f"1{fingerprint(held.model_dump_json(exclude_defaults=True).encode())}"
+        rank = f"{0 if isinstance(event, GenerationEvent) else 1}{accepted.body_hash}"
         evaluation = isinstance(event, GenerationEvent) and event.purpose == "evaluation"
         return Version(held.generation_id, event.event_id, rank, self.ask(held), evaluation, event.user)
 

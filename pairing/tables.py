@@ -43,7 +43,7 @@ class GenerationVersion(SQLModel, table=True):
     task: str = Field(primary_key=True)
     generation_id: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True)
-    rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the content.")
+    rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the event's body.")
     prompt_hash: str
     evaluation: bool
     user: str | None = None

@@ -1,8 +1,10 @@
 """The worker: reads the event log, stores, derives, and goes on where it was whatever dies when."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event as Flag
 
@@ -11,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, select
 
 from ingest.database import Database
-from ingest.log import EventLog, LogUnavailable, Record, open_log
+from ingest.log import EventLog, LogUnavailable, open_log
 from ingest.settings import Settings
 from pairing.decoding import Batch, decode
 from pairing.derive import Deriver, try_lock
@@ -65,6 +67,14 @@ def _open(settings: Settings, database: Database, member: str, stack: ExitStack)
     return worker
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one poll brought: the stretch of each partition, and its records sorted out."""
+
+    reads: Mapping[int, Read]
+    batch: Batch
+
+
 class Worker:
     """One reader of the event log. Not thread-safe."""
 
@@ -74,40 +84,58 @@ class Worker:
         self._database = database
         self._log_id = log.log_id
         self._split = splitter(settings.holdout)
-        self._starts: dict[int, int | None] = {}
+        self._next: dict[int, int | None] = {}  # by partition, the offset after what was polled
+        self._ahead: Taken | None = None
+        self._storing = ThreadPoolExecutor(1, "storing")
         with database.begin() as session:
             prepare(session, settings, log.log_id)
         self._subscription = log.subscribe(member, self._stored_offset)
 
     def turn(self) -> None:
         """Store what came within the poll, and derive what follows; without any, derive what others left."""
-        polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
-        if polled:
-            self._store(polled)
-        else:
+        taken, self._ahead = self._ahead or self._read(), None
+        if taken is None:
             while self._derive_marked():
                 pass
-
-    def close(self) -> None:
-        self._subscription.close()
-
-    def _store(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        reads = {number: Read(self._starts[number], records[-1].offset + 1) for number, records in polled.items()}
-        batch = decode(record for records in polled.values() for record in records)
+            return
         try:
-            with self._database.begin() as session:
-                advance(session, self._log_id, reads)
-                self._take_in(session, batch)
+            self._store_and_read_ahead(taken)
         except (OffsetMoved, IntegrityError) as error:  # or: another worker has just stored one of the events
             logger.info("reads again: %s", type(error).__name__)
-            self._rewind(polled)
+            self._rewind(taken)
         except _AWAY:
-            self._rewind(polled)
+            self._rewind(taken)
             raise
-        else:
-            self._starts |= {number: read.next for number, read in reads.items()}
-            if batch.dead:
-                logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(batch.dead))
+        if taken.batch.dead:
+            logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(taken.batch.dead))
+
+    def close(self) -> None:
+        self._storing.shutdown()
+        self._subscription.close()
+
+    def _read(self) -> Taken | None:
+        polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
+        if not polled:
+            return None
+        reads = {number: Read(self._next[number], records[-1].offset + 1) for number, records in polled.items()}
+        self._next |= {number: read.next for number, read in reads.items()}
+        return Taken(reads, decode(record for records in polled.values() for record in records))
+
+    def _store_and_read_ahead(self, taken: Taken) -> None:
+        """A database server works while the next batch is read; SQLite works in this process, and is not waited for."""
+        if self._database.is_sqlite:
+            self._store(taken)
+            return
+        storing = self._storing.submit(self._store, taken)
+        try:
+            self._ahead = self._read()
+        finally:
+            storing.result()
+
+    def _store(self, taken: Taken) -> None:
+        with self._database.begin() as session:
+            advance(session, self._log_id, taken.reads)
+            self._take_in(session, taken.batch)
 
     def _take_in(self, session: Session, batch: Batch) -> None:
         """Events of a task for which another worker derives now are left to be derived afterwards."""
@@ -134,15 +162,18 @@ class Worker:
     def _deriver(self, session: Session, task: str) -> Deriver:
         return Deriver(session, task, self._settings.tasks[task], self._split, datetime.now(UTC))
 
-    def _rewind(self, partitions: Mapping[int, Sequence[Record]]) -> None:
-        for partition in partitions:
+    def _rewind(self, taken: Taken) -> None:
+        """Nothing of it is stored, nor of what was read after it: read from where the database says."""
+        ahead = self._ahead.reads.keys() if self._ahead else set()
+        self._ahead = None
+        for partition in taken.reads.keys() | ahead:
             self._subscription.rewind(partition)
 
     def _stored_offset(self, partition: int) -> int | None:
         with self._database.read() as session:
             row = session.get(Offset, (self._log_id, partition))
-        self._starts[partition] = row.next if row else None
-        return self._starts[partition]
+        self._next[partition] = row.next if row else None
+        return self._next[partition]
 
 
 def _told(error: Exception) -> str:
