@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record
+from pairing.held import Asked, asked, generated
 from pairing.outcomes import DeadReason
+from pairing.rules.votes import Generated
 from pairing.tables import DeadLetter
 
 _LATEST_MS = 253_402_300_799_000
@@ -24,6 +26,8 @@ class Accepted:
     body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
+    asked: Asked | None  # the prompt that it holds
+    generated: Generated | None  # the generation that it holds
 
     @property
     def key(self) -> tuple[str, str]:
@@ -73,7 +77,9 @@ def _read(record: Record) -> Accepted | DeadLetter:
         return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
     except OverflowError:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    return Accepted(event, record.value, fingerprint(record.value), record)
+    prompt = asked(event)
+    holds = generated(event, prompt.hash) if prompt else None
+    return Accepted(event, record.value, fingerprint(record.value), record, prompt, holds)
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

@@ -10,9 +10,8 @@ from sqlmodel import Session, col, select
 
 from ingest.settings import TaskSettings
 from pairing import ballots, pairs, ratings
-from pairing.ballots import Ballot
+from pairing.ballots import Ballot, Changes
 from pairing.facts import Facts
-from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
 from pairing.ratings import Matches
 from pairing.rows import update_by
@@ -36,7 +35,6 @@ class Deriver:
     session: Session
     task: str
     settings: TaskSettings
-    split: Splitter
     now: datetime
 
     def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
@@ -61,7 +59,7 @@ class Deriver:
             return {}
         kinds = {kind: frozenset(mark.key for mark in marks if mark.kind == kind) for kind in ("generation", "event")}
         self.session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
-        return self.derive(Fresh(Facts(self.task, self.split), Start(kinds["generation"], kinds["event"])))
+        return self.derive(Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"])))
 
     def _rate(self, scope: Scope, opinions: Sequence[Opinion]) -> Matches:
         stored = ratings.by_events(self.session, self.task, scope.stored.keys())
@@ -71,7 +69,8 @@ class Deriver:
     def _write_votes(self, stored: Sequence[Ballot], votes: Sequence[Vote], facts: Facts) -> None:
         derived = {ballots.ballot_of(self.task, vote): vote for vote in votes}
         changed = ballots.changes(stored, derived)
-        standing = pairs.load(self.session, self.task, changed.replies | {ballot.replies for ballot in stored})
+        had = changed.replies | {ballot.replies for ballot in stored}
+        standing = pairs.load(self.session, self.task, had - _never_asked(changed, facts))
         before = set(standing.tallies)
         for ballot in changed.come:
             if ballot.replies not in standing.tallies:
@@ -85,7 +84,7 @@ class Deriver:
             standing.tallies.values(),
             standing.before,
             self.settings.pairing.sources,
-            facts.prompts,
+            facts.new_prompts,
             self.now,
         )
 
@@ -101,6 +100,11 @@ def try_lock(session: Session, task: str, alone: bool) -> bool:
 def _tally(ballot: Ballot, vote: Vote) -> Tally:
     chosen, rejected = Side(vote.chosen, ballot.chosen_hash), Side(vote.rejected, ballot.rejected_hash)
     return Tally(ballot.prompt_hash, ballot.replies, chosen, rejected)
+
+
+def _never_asked(changed: Changes, facts: Facts) -> set[str]:
+    """Of the replies that votes come on those to a new prompt: nothing is stored of them."""
+    return {ballot.replies for ballot in changed.come if ballot.prompt_hash in facts.new_prompts}
 
 
 def _voting(derived: Derived) -> Iterator[str]:

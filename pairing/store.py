@@ -10,7 +10,8 @@ from sqlmodel import Session, col, select
 
 from ingest.events import ErasureEvent, Event, GenerationEvent, event_adapter
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
-from pairing.facts import Facts, held, named
+from pairing.facts import Facts
+from pairing.held import held, named
 from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, insert_all, insert_new, select_by, update_by
@@ -100,7 +101,8 @@ class _Sorting:
         self._session = session
         self._task = task
         self._dead = dead
-        self._facts = Facts(task, split)
+        self._split = split
+        self._facts = Facts(task)
         self._generations: set[str] = set()
         self._events: set[str] = set()
 
@@ -113,6 +115,7 @@ class _Sorting:
                 self._note_erasure(one.event)
             elif kept[one.event.event_id] != one.body_hash:
                 self._settle(one)
+        self._facts.look_up_prompts(self._session, self._split)
         return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))
 
     def _settle(self, clash: Accepted) -> None:

@@ -69,10 +69,10 @@ class StoredVote(SQLModel, table=True):
 
     task: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True, description="The event that decided it: of a chain, the one that closed it.")
-    chosen_hash: str = Field(primary_key=True)
-    rejected_hash: str = Field(primary_key=True)
+    replies: str = Field(primary_key=True, description="SHA-256 of the prompt and the two replies, whichever is chosen.")
+    chosen_hash: str
+    rejected_hash: str
     prompt_hash: str
-    replies: str = Field(description="SHA-256 of the prompt and the two replies, whichever is chosen.")
     voter: str = Field(description="Who has one vote on these two replies.")
     revision: int = Field(sa_type=BigInteger, description="With occurred_at and event_id: which is last. -1: none given.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)

@@ -160,7 +160,7 @@ class Worker:
         return derived
 
     def _deriver(self, session: Session, task: str) -> Deriver:
-        return Deriver(session, task, self._settings.tasks[task], self._split, datetime.now(UTC))
+        return Deriver(session, task, self._settings.tasks[task], datetime.now(UTC))
 
     def _rewind(self, taken: Taken) -> None:
         """Nothing of it is stored, nor of what was read after it: read from where the database says."""
