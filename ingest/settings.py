@@ -337,7 +337,8 @@ class Settings(BaseSettings):
 
     @property
     def ingest_url(self) -> str:
-        return self.ingest.url or f"http://{self.ingest.host}:{self.ingest.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.ingest.host, self.ingest.host)
+        return self.ingest.url or f"http://{host}:{self.ingest.port}"
 
     @property
     def run_dir(self) -> Path:

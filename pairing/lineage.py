@@ -8,7 +8,7 @@ from sqlmodel import Session, col, func, select
 
 from ingest.events import event_adapter
 from pairing import ratings
-from pairing.facts import held, named
+from pairing.held import held, named
 from pairing.identity import pair_id, reply_hash
 from pairing.outcomes import Outcome
 from pairing.rules.rating import event_id_of
