@@ -57,12 +57,15 @@ def _make_keys(database: Database, file: Path) -> None:
 def _make_secrets(database: Database, settings: Settings) -> None:
     file = secrets_file()
     kept = tomllib.loads(file.read_text()) if file.exists() else {}
-    holdout = kept.get("holdout", {}).get("key") or (None if settings.holdout.key else secrets.token_urlsafe(32))
+    made = {
+        section: {"key": key}
+        for section, configured in {"holdout": settings.holdout.key, "erasure": settings.erasure.key}.items()
+        if (key := kept.get(section, {}).get("key") or (None if configured else secrets.token_urlsafe(32)))
+    }
     with database.begin() as session:
-        made = {"holdout": {"key": holdout}} if holdout else {}
         made["trainer"] = _trainer_keys(database, session, settings)
         if made != kept:
-            _write_private(file, "# Made by the set-up. The holdout key must never change.\n" + _toml(made))
+            _write_private(file, "# Made by the set-up. The holdout key and the erasure key must never change.\n" + _toml(made))
 
 
 def _trainer_keys(database: Database, session: Session, settings: Settings) -> dict[str, str]:

@@ -127,11 +127,24 @@ class HoldoutSettings(Section):
     share: float = Field(0.15, gt=0, lt=1, description="Share of conversations that are held out.")
 
 
+class ErasureSettings(Section):
+    """The removal of users who ask to be forgotten."""
+
+    key: SecretStr | None = Field(
+        None, description="Secret under which erased users are remembered. Made by the set-up; must never change."
+    )
+
+
 class PairingSettings(Section):
     """The consumer of the event log."""
 
     batch_events: int = Field(2_000, ge=1, le=50_000, description="Most events stored in one transaction.")
     poll_s: float = Field(0.2, gt=0, le=10, description="Longest wait for new events, in seconds.")
+    host: str = Field("127.0.0.1", description="Address on which a worker answers /metrics and /healthz.")
+    port: int = Field(8403, ge=1, le=65535, description="Port of these. A worker that finds it taken goes on without.")
+    allowed_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "[::1]"), description="Host headers that are answered; others get 400."
+    )
 
 
 class TrainerSettings(Section):
@@ -223,6 +236,28 @@ class TaskPairingSettings(Section):
     sources: SourcesSettings = Field(SourcesSettings(), description="Weight and assumed share of wrong labels, by source.")
 
 
+class RedactionSettings(Section):
+    """What is taken out of a task's texts before anything is kept."""
+
+    kinds: tuple[Literal["email", "phone", "card"], ...] = Field(
+        (), description="Found and replaced by [email], [phone], [card]; by default nothing is."
+    )
+    region: str | None = Field(
+        None,
+        pattern="^[A-Z]{2}$",
+        description="phone: country (as DE) whose national numbers are found too; without it only those that begin with +.",
+    )
+    function: str | None = Field(
+        None, description="MODULE:FUNCTION, called with each text, returns what is kept of it. The same text, the same result."
+    )
+
+
+class RetentionSettings(Section):
+    """How long a task's events are kept."""
+
+    days: float | None = Field(None, gt=0, description="Events older than this lose their content; by default none does.")
+
+
 class TriggerSettings(Section):
     """When a round is due."""
 
@@ -275,6 +310,8 @@ class TaskSettings(Section):
     trigger: TriggerSettings = TriggerSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
+    redaction: RedactionSettings = RedactionSettings()
+    retention: RetentionSettings = RetentionSettings()
     criteria: tuple[CriterionSettings, ...] = Field(
         (), description="Checks of replies: the gate makes them, and `whetstone criteria run`."
     )
@@ -302,6 +339,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
     holdout: HoldoutSettings = HoldoutSettings()
+    erasure: ErasureSettings = ErasureSettings()
     pairing: PairingSettings = PairingSettings()
     trainer: TrainerSettings = TrainerSettings()
     rollout: RolloutSettings = RolloutSettings()

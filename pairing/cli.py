@@ -56,6 +56,7 @@ def work(
     from ingest.observe import configure_logging
     from ingest.settings import load_settings
     from pairing.holdout import HoldoutChanged
+    from pairing.tombstones import ErasureKeyChanged
     from pairing.worker import work
 
     configure_logging("pairing")
@@ -64,7 +65,7 @@ def work(
         signal.signal(number, lambda *_: stop.set())
     try:
         work(load_settings(), member or _default_member(), stop)
-    except (LogMoved, MemberReplaced, HoldoutChanged) as error:
+    except (LogMoved, MemberReplaced, HoldoutChanged, ErasureKeyChanged) as error:
         logging.getLogger(__name__).error("stops: %s", error)
         raise typer.Exit(_A_PERSON_DECIDES) from None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from ingest.settings import TaskSettings
@@ -14,7 +14,7 @@ from pairing.ballots import Ballot, Changes
 from pairing.facts import Facts
 from pairing.outcomes import Outcome
 from pairing.ratings import Matches
-from pairing.rows import update_by
+from pairing.rows import delete_by, update_by
 from pairing.rules import derive as derive_votes
 from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
@@ -42,7 +42,8 @@ class Deriver:
         scope = scope_of(self.session, fresh.start, fresh.facts)
         derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
         matches = self._rate(scope, derived.ratings)
-        stored = [*ballots.by_events(self.session, self.task, scope.stored.keys()), *matches.stored]
+        before = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
+        stored = [*before, *matches.stored]
         self._write_votes(stored, [*derived.votes, *matches.derived], fresh.facts)
         outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
         fresh.facts.write(self.session)
@@ -52,17 +53,17 @@ class Deriver:
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
         return changed | {id_: outcomes[id_] for id_ in fresh.facts.events}
 
-    def derive_marked(self) -> Mapping[str, Outcome]:
-        """Derive some of what was left to be derived, by this worker or another; nothing when there is nothing."""
+    def derive_marked(self) -> tuple[Mapping[str, Outcome], bool]:
+        """Derive some of what was left to be derived. Returns the outcomes that are new, and whether there may be more."""
         marks = self.session.exec(select(Mark).where(Mark.task == self.task).order_by(col(Mark.id)).limit(_MOST_MARKS)).all()
         if not marks:
-            return {}
+            return {}, False
         kinds = {kind: frozenset(mark.key for mark in marks if mark.kind == kind) for kind in ("generation", "event")}
-        self.session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
-        return self.derive(Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"])))
+        delete_by(self.session, Mark, ("id",), [(mark.id,) for mark in marks])
+        return self.derive(Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"]))), len(marks) == _MOST_MARKS
 
     def _rate(self, scope: Scope, opinions: Sequence[Opinion]) -> Matches:
-        stored = ratings.by_events(self.session, self.task, scope.stored.keys())
+        stored = ratings.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
         most = self.settings.pairing.rating_pairs_per_prompt
         return ratings.write(self.session, self.task, stored, opinions, most) if stored or opinions else Matches((), ())
 

@@ -68,8 +68,10 @@ def replay_dead_letters(
     from sqlmodel import select
 
     from ingest.settings import load_settings
+    from pairing.holdout import HoldoutChanged
     from pairing.replay import replay
     from pairing.tables import DeadLetter
+    from pairing.tombstones import ErasureKeyChanged
 
     if [bool(letter_ids), reason is not None, everyone].count(True) != 1:
         fail("Say which: ids, --reason REASON or --all.", 2)
@@ -78,7 +80,10 @@ def replay_dead_letters(
             query = select(DeadLetter.id).where(*([DeadLetter.reason == reason] if reason else []))
             named = [the_one(session, DeadLetter, id_).id for id_ in letter_ids or ()]
             wanted = named or list(session.exec(query).all())
-        done = replay(database, load_settings(), wanted)
+        try:
+            done = replay(database, load_settings(), wanted)
+        except (HoldoutChanged, ErasureKeyChanged) as error:
+            fail(str(error))
     if as_json:
         print_json({"events": done.events, "stayed": [_of_letter(letter) for letter in done.stayed]})
     else:

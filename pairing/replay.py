@@ -2,18 +2,21 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from ingest.database import Database
+from ingest.erasure import tombstone
 from ingest.log import Record
 from ingest.settings import Settings
 from pairing.decoding import decode
 from pairing.holdout import Splitter, keep_holdout, splitter
 from pairing.store import leave, store
-from pairing.tables import DeadLetter
+from pairing.tables import DeadLetter, Offset
+from pairing.tombstones import Known, keep_erasure_key, keep_removals_out
 
 _AT_ONCE = 500
 _ATTEMPTS = 5
@@ -34,7 +37,8 @@ def replay(database: Database, settings: Settings, letter_ids: Sequence[str]) ->
 
     Raises:
         HoldoutChanged: the holdout key or share is another than before.
-        WrongSetting: there is no holdout key.
+        ErasureKeyChanged: the erasure key is.
+        WrongSetting: one of these keys is missing.
     """
     split, replayed = splitter(settings.holdout), Replayed()
     for ids in _parts(sorted(set(letter_ids))):
@@ -49,7 +53,9 @@ def _again(database: Database, settings: Settings, split: Splitter, ids: Collect
     while True:
         try:
             with database.begin() as session:
+                keep_removals_out(session)
                 keep_holdout(session, settings.holdout)
+                keep_erasure_key(session, settings.erasure)
                 return _through(session, settings, split, ids)
         except IntegrityError:
             failures += 1
@@ -64,9 +70,15 @@ def _through(session: Session, settings: Settings, split: Splitter, ids: Collect
     records = [_record(letter) for letter in letters]
     session.expunge_all()  # the same ids may come back with other words
     session.connection().execute(delete(DeadLetter).where(these))
-    for task, fresh in store(session, decode(records), split).items():
-        leave(session, fresh, task in settings.tasks)
+    for task, fresh in store(session, decode(records), split, _known(session, settings)).items():
+        leave(session, fresh, task in settings.tasks, datetime.now(UTC))
     return list(session.exec(select(DeadLetter).where(these).order_by(DeadLetter.id)).all())
+
+
+def _known(session: Session, settings: Settings) -> Known:
+    """As the worker knows it that read the letters."""
+    log_id = session.exec(select(Offset.log_id)).first() or ""
+    return Known(tombstone(settings.erasure), log_id, "removed" if settings.log == "embedded" else "retention")
 
 
 def _record(letter: DeadLetter) -> Record:

@@ -3,7 +3,6 @@
 import getpass
 from collections.abc import Callable
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,10 +78,15 @@ def list_adapters(task: Annotated[str | None, typer.Option(help="Only this task'
 
     with opened_database() as database:
         rows = [row for row in list_rows(database, sorted(load_settings().tasks)) if task in (None, row.task)]
-    columns = {name: attrgetter(name) for name in ("name", "task", "state", "parent", "sealed_at")}
-    print_rows(
-        rows, columns, AdapterRow.plain, as_json, "No adapter yet: `whetstone rounds list` shows the rounds that make them."
-    )
+    columns: dict[str, Callable[[AdapterRow], object]] = {
+        "adapter": lambda row: row.name,
+        "task": lambda row: row.task,
+        "state": lambda row: f"{row.state}, tainted" if row.tainted_at else row.state,
+        "parent": lambda row: row.parent,
+        "sealed at": lambda row: row.sealed_at,
+    }
+    none = "No adapter yet: `whetstone rounds list` shows the rounds that make them."
+    print_rows(rows, columns, AdapterRow.plain, as_json, none)
 
 
 @adapters.command("promote")

@@ -25,7 +25,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     url = f"sqlite:///{tmp_path}/test.db"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WHETSTONE_DATABASE_URL", url)
-    monkeypatch.setenv("WHETSTONE_HOLDOUT_KEY", "a key")  # the ledger's
+    for secret in ("WHETSTONE_HOLDOUT_KEY", "WHETSTONE_ERASURE_KEY"):
+        monkeypatch.setenv(secret, "a key")  # the ledger's
     load_settings.cache_clear()
     with empty_ledger(url) as filled:
         yield filled.add(
