@@ -10,6 +10,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, create_engine
 
+_TIMEOUT_S = 30
+_READERS_TIMEOUT_MS = 1_000
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """Aware UTC in and out, also on SQLite, which stores no time zones."""
@@ -49,12 +52,26 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
+    def truncate_wal(self) -> bool:
+        """SQLite: see that what was deleted is in no file; False while somebody still reads an older state: try again.
+
+        PostgreSQL: always True, and its server's own affair. What was deleted goes with the next VACUUM, which runs by itself,
+        and from its write-ahead log, replicas and backups as those are set up.
+        """
+        if not self.is_sqlite:
+            return True
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_READERS_TIMEOUT_MS}")
+            busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_TIMEOUT_S * 1000}")
+        return not busy
+
     def close(self) -> None:
         self.engine.dispose()
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _TIMEOUT_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -13,7 +13,7 @@ from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
-_KEY = ("task", "event_id", "chosen_hash", "rejected_hash")
+_KEY = ("task", "event_id", "replies")
 
 
 class Ballot(NamedTuple):
@@ -21,10 +21,10 @@ class Ballot(NamedTuple):
 
     task: str
     event_id: str
+    replies: str
     chosen_hash: str
     rejected_hash: str
     prompt_hash: str
-    replies: str
     voter: str
     revision: int
     occurred_at: datetime
@@ -63,10 +63,10 @@ def ballot_of(task: str, vote: Vote) -> Ballot:
     return Ballot(
         task,
         vote.event_id,
+        replies_hash(vote.prompt_hash, chosen, rejected),
         chosen,
         rejected,
         vote.prompt_hash,
-        replies_hash(vote.prompt_hash, chosen, rejected),
         vote.voter,
         revision,
         occurred_at,
@@ -95,7 +95,7 @@ def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
 
 def write(session: Session, changed: Changes) -> None:
     """Delete and insert the votes."""
-    delete_by(session, StoredVote, _KEY, [ballot[:4] for ballot in changed.gone])
+    delete_by(session, StoredVote, _KEY, [ballot[:3] for ballot in changed.gone])
     insert_all(session, StoredVote, Ballot._fields, changed.come)
 
 

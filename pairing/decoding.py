@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from ingest.events import Event, event_adapter, fingerprint
-from ingest.log import Record
+from ingest.log import Record, is_emptied
+from pairing.held import Asked, asked, generated
 from pairing.outcomes import DeadReason
+from pairing.rules.votes import Generated
 from pairing.tables import DeadLetter
 
 _LATEST_MS = 253_402_300_799_000
@@ -24,6 +26,8 @@ class Accepted:
     body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
+    asked: Asked | None  # the prompt that it holds
+    generated: Generated | None  # the generation that it holds
 
     @property
     def key(self) -> tuple[str, str]:
@@ -33,16 +37,19 @@ class Accepted:
 
 @dataclass(slots=True)
 class Batch:
-    """Records sorted out: each event once, and what can never count."""
+    """Records sorted out: each event once, the bodies that lost an id to another one, and what can never be valid."""
 
     events: dict[tuple[str, str], Accepted] = field(default_factory=dict)
+    lost: list[Accepted] = field(default_factory=list)
     dead: dict[str, DeadLetter] = field(default_factory=dict)
 
 
 def decode(records: Iterable[Record]) -> Batch:
-    """Of two bodies under one id in these records the smaller hash stays; the other is a dead letter."""
+    """Of two bodies under one id in these records the smaller hash stays. What the log has emptied of its content is no event."""
     batch = Batch()
     for record in records:
+        if is_emptied(record):
+            continue
         found = _read(record)
         if isinstance(found, DeadLetter):
             batch.dead[found.id] = found
@@ -50,7 +57,7 @@ def decode(records: Iterable[Record]) -> Batch:
         first = batch.events.get(found.key, found)
         batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
         if larger.body_hash != batch.events[found.key].body_hash:
-            batch.dead[larger.body_hash] = in_conflict(larger.body, record)
+            batch.lost.append(larger)
     return batch
 
 
@@ -73,7 +80,9 @@ def _read(record: Record) -> Accepted | DeadLetter:
         return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
     except OverflowError:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    return Accepted(event, record.value, fingerprint(record.value), record)
+    prompt = asked(event)
+    holds = generated(event, prompt.hash) if prompt else None
+    return Accepted(event, record.value, fingerprint(record.value), record, prompt, holds)
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

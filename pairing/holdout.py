@@ -49,7 +49,7 @@ def keep_holdout(session: Session, settings: HoldoutSettings) -> None:
         WrongSetting: there is no key.
     """
     fingerprint, share = hashlib.sha256(b"holdout:" + _key(settings)).hexdigest(), settings.share
-    insert_new(session, HoldoutInForce, ("id", "key_fingerprint", "share"), [(1, fingerprint, share)])
+    insert_new(session, HoldoutInForce, [{"id": 1, "key_fingerprint": fingerprint, "share": share}])
     kept = session.get_one(HoldoutInForce, 1)
     if kept.key_fingerprint != fingerprint:
         raise HoldoutChanged(

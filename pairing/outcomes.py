@@ -42,7 +42,8 @@ class Outcome(StrEnum):
     UNKNOWN_CANDIDATE = "unknown-candidate", "The generation has no candidate of this number."
     EVALUATION = "evaluation", "It is about, or is, a reply written to judge an adapter: never a pair."
     UNKNOWN_TASK = "unknown-task", "The settings have no task of this name; it counts as soon as they do."
-    ERASED = "erased", "Its user was erased: it counts as nothing."
+    ERASED = "erased", "Its user was erased: its content is removed, and it counts as nothing."
+    EXPIRED = "expired", "It is older than the task keeps events: its content is removed, and it counts as nothing."
 
 
 class DeadReason(StrEnum):

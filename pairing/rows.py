@@ -5,14 +5,13 @@ PostgreSQL: several times as fast as INSERT.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect, Table
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
@@ -74,17 +73,13 @@ def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Ite
             _copy(cursor, f"COPY {table} ({names}) FROM STDIN", written)
 
 
-def insert_new(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> None:
-    """Insert the rows whose key, the first columns, is not there yet: in its order, so that two workers wait in one order."""
-    ordered = sorted(rows, key=itemgetter(*range(len(table_of(model).primary_key))))
-    dialect = session.get_bind().dialect
-    if not ordered:
-        return
-    written = list(_written(model, tuple(columns), ordered, dialect))
-    if dialect.name == "sqlite":
-        _execute_many(session, _insert(model, tuple(columns), dialect.name), written)
-    else:
-        session.connection().exec_driver_sql(_insert(model, tuple(columns), dialect.name), (_json(written),))
+def insert_new(session: Session, model: Model, rows: Collection[Mapping[str, Any]]) -> None:
+    """Insert a few rows, those whose key is not there yet: in its order, so that two workers wait for each other in one."""
+    if rows:
+        table = table_of(model)
+        insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(table)
+        ordered = sorted(rows, key=lambda row: [row[column.name] for column in table.primary_key])
+        session.connection().execute(insert.on_conflict_do_nothing(), ordered)
 
 
 def update_by(session: Session, model: Model, keys: Sequence[str], columns: Sequence[str], rows: Sequence[Values]) -> None:
@@ -155,15 +150,6 @@ def _first(model: Model, columns: tuple[str, ...], keys: tuple[str, ...], tail: 
         return f"SELECT {wanted} FROM {model.__tablename__} WHERE {same} {tail}"
     one = f"SELECT {wanted} FROM {model.__tablename__} t WHERE {_same(model, keys, dialect)} {tail}"
     return f"SELECT f.* FROM {_keys(dialect)} CROSS JOIN LATERAL ({one}) f"
-
-
-@cache
-def _insert(model: Model, columns: tuple[str, ...], dialect: str) -> str:
-    into = f"{model.__tablename__} ({', '.join(map(_quoted, columns))})"
-    if dialect == "sqlite":
-        return f"INSERT INTO {into} VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
-    values = ", ".join(_value(model, name, place) for place, name in enumerate(columns))
-    return f"INSERT INTO {into} SELECT {values} FROM {_keys(dialect)} ON CONFLICT DO NOTHING"
 
 
 @cache

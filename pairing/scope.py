@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from ingest.events import ErasureEvent, Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
-from pairing.facts import Facts, Version, held, named
-from pairing.identity import reply_json
+from ingest.events import Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
+from pairing.facts import Facts, Version
+from pairing.held import generated, held, named
 from pairing.outcomes import Outcome
 from pairing.rows import select_by
-from pairing.rules.votes import Generated, written_by
-from pairing.tables import Erasure, EventGeneration, GenerationVersion, StoredEvent
+from pairing.rules.votes import Generated
+from pairing.tables import EventGeneration, GenerationVersion, StoredEvent
 
 _VERSION = ("generation_id", "event_id", "rank", "prompt_hash", "evaluation", "user")
 
@@ -32,12 +32,14 @@ class Scope:
     generations: Mapping[str, Generated]
     stored: Mapping[str, str]  # of the events that were there before, the outcome so far
     decided: Mapping[str, Outcome]  # that no rule changes
+    skeletons: frozenset[str]  # events whose content was removed: votes that they decided go
 
 
 @dataclass(slots=True)
 class _Reach:
     events: dict[str, Event] = field(default_factory=dict)
     stored: dict[str, str] = field(default_factory=dict)
+    skeletons: set[str] = field(default_factory=set)
     generations: set[str] = field(default_factory=set)
 
 
@@ -45,10 +47,9 @@ def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
     """Read what the start and the fresh events, which are not written yet, reach."""
     reach = _reach(session, start, fresh)
     versions = [*_stored_versions(session, fresh.task, reach.generations), *fresh.versions]
-    erased = _erased(session, fresh.task, {e.user for e in reach.events.values()} | {v.user for v in versions})
-    generations = _generations(session, reach.events, [v for v in versions if v.user not in erased], fresh)
-    feedback = [e for e in reach.events.values() if isinstance(e, Feedback | PreferenceEvent) and e.user not in erased]
-    return Scope(feedback, generations, reach.stored, _decided(reach, versions, erased))
+    generations = _generations(session, reach.events, versions, fresh)
+    feedback = [event for event in reach.events.values() if isinstance(event, Feedback | PreferenceEvent)]
+    return Scope(feedback, generations, reach.stored, _decided(reach), frozenset(reach.skeletons))
 
 
 def _reach(session: Session, start: Start, fresh: Facts) -> _Reach:
@@ -70,6 +71,9 @@ def _load(session: Session, task: str, ids: Collection[str], reach: _Reach) -> l
     rows = select_by(session, StoredEvent, ("event_id", "body", "outcome"), ("task", "event_id"), [(task, id_) for id_ in ids])
     found = []
     for event_id, body, outcome in rows:
+        if not body:
+            reach.skeletons.add(event_id)
+            continue
         reach.events[event_id] = event = event_adapter.validate_json(body)
         reach.stored[event_id] = outcome
         found.append(event)
@@ -87,11 +91,6 @@ def _stored_versions(session: Session, task: str, ids: Collection[str]) -> Itera
     return (Version(*row) for row in select_by(session, GenerationVersion, _VERSION, ("task", "generation_id"), keys))
 
 
-def _erased(session: Session, task: str, users: Collection[str | None]) -> frozenset[str]:
-    keys = [(task, user) for user in users if user is not None]
-    return frozenset(row[0] for row in select_by(session, Erasure, ("user",), ("task", "user"), keys))
-
-
 def _generations(
     session: Session, known: Mapping[str, Event], versions: Sequence[Version], fresh: Facts
 ) -> Mapping[str, Generated]:
@@ -101,32 +100,26 @@ def _generations(
         other = best.get(version.generation_id)
         if other is None or (version.rank, version.event_id) < (other.rank, other.event_id):
             best[version.generation_id] = version
-    missing = [(fresh.task, version.event_id) for version in best.values() if version.event_id not in known]
-    rows = select_by(session, StoredEvent, ("event_id", "body"), ("task", "event_id"), set(missing))
-    holders = {**known, **{event_id: event_adapter.validate_json(body) for event_id, body in rows}}
-    return {id_: _generated(holders[version.event_id], version) for id_, version in best.items()}
+    new = {id_: accepted.generated for id_, accepted in fresh.events.items()}
+    missing = {(fresh.task, version.event_id) for version in best.values() if version.event_id not in known}
+    rows = select_by(session, StoredEvent, ("event_id", "body"), ("task", "event_id"), missing)
+    holders = {event_id: event_adapter.validate_json(body) for event_id, body in rows}
+    return {
+        id_: _holding(new.get(version.event_id) or _generated(holders, known, version), version) for id_, version in best.items()
+    }
 
 
-def _generated(holder: Event, version: Version) -> Generated:
-    found = held(holder)
+def _generated(holders: Mapping[str, Event], known: Mapping[str, Event], version: Version) -> Generated | None:
+    return generated(known.get(version.event_id) or holders[version.event_id], version.prompt_hash)
+
+
+def _holding(found: Generated | None, version: Version) -> Generated:
     if found is None:
         raise TypeError(f"event {version.event_id} holds no generation")
-    as_messages = not isinstance(found.prompt, str)
-    replies = tuple([reply_json(candidate.reply, as_messages) for candidate in found.candidates])
-    return Generated(version.event_id, version.prompt_hash, version.evaluation, written_by(found), as_messages, replies)
+    return found
 
 
-def _decided(reach: _Reach, versions: Sequence[Version], erased: Collection[str]) -> dict[str, Outcome]:
-    """Outcomes of the gateway's records, and of what is erased."""
-    decided: dict[str, Outcome] = {}
-    for event_id, event in reach.events.items():
-        if isinstance(event, ErasureEvent):
-            decided[event_id] = Outcome.APPLIED
-        elif event.user in erased:
-            decided[event_id] = Outcome.ERASED
-        elif isinstance(event, GenerationEvent):
-            decided[event_id] = Outcome.EVALUATION if event.purpose == "evaluation" else Outcome.RECORDED
-    for version in versions:
-        if version.user in erased and version.rank.startswith("0"):
-            decided[version.event_id] = Outcome.ERASED
-    return decided
+def _decided(reach: _Reach) -> dict[str, Outcome]:
+    """Outcomes of the gateway's records."""
+    recorded = (event for event in reach.events.values() if isinstance(event, GenerationEvent))
+    return {one.event_id: Outcome.EVALUATION if one.purpose == "evaluation" else Outcome.RECORDED for one in recorded}

@@ -1,17 +1,20 @@
 """What a worker makes sure of before it reads: the same log, the same split, and pairs by the present rules."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from sqlalchemy import delete, literal, select
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
+from ingest.database import UtcDateTime
 from ingest.log import LogMoved
 from ingest.settings import Settings, TaskSettings
 from pairing.holdout import keep_holdout
 from pairing.rows import insert_new, table_of, update_by
 from pairing.rules.in_force import rules_of
 from pairing.tables import EventGeneration, Mark, Offset, RulesInForce, StoredEvent
+from pairing.tombstones import keep_erasure_key
 
 
 def prepare(session: Session, settings: Settings, log_id: str) -> None:
@@ -20,10 +23,12 @@ def prepare(session: Session, settings: Settings, log_id: str) -> None:
     Raises:
         LogMoved: the database was read from another log.
         HoldoutChanged: the holdout key or share is another than before.
-        WrongSetting: there is no holdout key.
+        ErasureKeyChanged: the erasure key is another than before.
+        WrongSetting: there is no holdout key, or no erasure key.
     """
     keep_log(session, log_id)
     keep_holdout(session, settings.holdout)
+    keep_erasure_key(session, settings.erasure)
     _mark_changed_rules(session, settings.tasks)
 
 
@@ -47,15 +52,18 @@ def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> 
     ours = {task: rules_of(settings).digest for task, settings in tasks.items()}
     kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
     changed = [(task, digest) for task, digest in ours.items() if kept.get(task) != digest]
-    insert_new(session, RulesInForce, ("task", "digest"), changed)
+    insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])
     update_by(session, RulesInForce, ("task",), ("digest",), changed)
     for task, _ in changed:
-        _mark_all(session, task)
+        mark_all(session, task, datetime.now(UTC))
 
 
-def _mark_all(session: Session, task: str) -> None:
+def mark_all(session: Session, task: str, now: datetime) -> None:
+    """Mark everything of a task to be derived again."""
     names, events, marks = table_of(EventGeneration), table_of(StoredEvent), table_of(Mark)
-    named = select(literal(task), literal("generation"), names.c.generation_id).where(names.c.task == task).distinct()
-    ready = select(literal(task), literal("event"), events.c.event_id).where(events.c.task == task, events.c.type == "preference")
+    at = literal(now, UtcDateTime)
+    named = select(literal(task), literal("generation"), names.c.generation_id, at).where(names.c.task == task).distinct()
+    ready = select(literal(task), literal("event"), events.c.event_id, at)
+    ready = ready.where(events.c.task == task, events.c.type == "preference")
     for marked in (named, ready):
-        session.connection().execute(marks.insert().from_select(["task", "kind", "key"], marked))
+        session.connection().execute(marks.insert().from_select(["task", "kind", "key", "left_at"], marked))

@@ -3,19 +3,24 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from ingest.events import ErasureEvent, Event, GenerationEvent, event_adapter
+from ingest.events import Event, GenerationEvent, event_adapter
+from pairing.absorb import absorb
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
-from pairing.facts import Facts, held, named
+from pairing.facts import Facts
+from pairing.held import held, named
 from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
-from pairing.rows import delete_by, insert_all, insert_new, select_by, update_by
+from pairing.rows import delete_by, insert_all, select_by, update_by
 from pairing.scope import Start
-from pairing.tables import DeadLetter, Erasure, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
+from pairing.skeleton import Stripped
+from pairing.tables import DeadLetter, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
+from pairing.tombstones import Known
 
 _LETTER = ("id", "reason", "detail", "value", "partition", "offset", "received_at")
 _COLUMNS = ("task", "event_id", "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
@@ -57,16 +62,24 @@ def advance(session: Session, log_id: str, reads: Mapping[int, Read]) -> None:
             raise OffsetMoved(f"partition {partition} is not at {read.start} any more")
 
 
-def store(session: Session, batch: Batch, split: Splitter) -> dict[str, Fresh]:
-    """Sort out, by task, what is new of a batch; of two bodies under one id the smaller hash stays.
+def store(session: Session, batch: Batch, split: Splitter, known: Known) -> dict[str, Fresh]:
+    """Sort out, by task, what is new of a batch; what is erased or expired is written here, without its content."""
+    freed = absorb(session, batch, known)
+    return sort_out(session, batch, split, freed)
+
+
+def sort_out(session: Session, batch: Batch, split: Splitter, freed: Mapping[str, Stripped] | None = None) -> dict[str, Fresh]:
+    """What is new of a batch, by task; of two bodies under one id the smaller hash stays. `freed` is to be derived again.
 
     The events themselves are written by `leave`, or with their outcome when they are derived.
     """
+    freed = freed or {}
     by_task: defaultdict[str, list[Accepted]] = defaultdict(list)
     for accepted in batch.events.values():
         by_task[accepted.event.task].append(accepted)
-    dead = dict(batch.dead)
-    fresh = {task: _Sorting(session, task, split, dead).sort(events) for task, events in sorted(by_task.items())}
+    dead = batch.dead | {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
+    tasks = sorted(by_task.keys() | freed.keys())
+    fresh = {task: _Sorting(session, task, split, dead, freed.get(task)).sort(by_task[task]) for task in tasks}
     _keep_dead(session, dead)
     return fresh
 
@@ -77,7 +90,7 @@ def _keep_dead(session: Session, letters: Mapping[str, DeadLetter]) -> None:
     insert_all(session, DeadLetter, _LETTER, [tuple(row[name] for name in _LETTER) for row in rows])
 
 
-def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
+def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> None:
     """Write what is new, and mark it to be derived later, by whoever may."""
     task, events = fresh.facts.task, fresh.facts.events
     fresh.facts.write(session)
@@ -85,7 +98,7 @@ def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
     marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
     alone = {id_ for id_, one in events.items() if not held(one.event) and not any(named(one.event))}
     marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
-    insert_all(session, Mark, ("task", "kind", "key"), [(task, *mark) for mark in marks])
+    insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])
 
 
 def write_events(session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]) -> None:
@@ -96,13 +109,14 @@ def write_events(session: Session, events: Collection[Accepted], outcomes: Mappi
 class _Sorting:
     """Sorts out the events of one task."""
 
-    def __init__(self, session: Session, task: str, split: Splitter, dead: dict[str, DeadLetter]) -> None:
+    def __init__(self, session: Session, task: str, split: Splitter, dead: dict[str, DeadLetter], freed: Stripped | None) -> None:
         self._session = session
         self._task = task
         self._dead = dead
-        self._facts = Facts(task, split)
-        self._generations: set[str] = set()
-        self._events: set[str] = set()
+        self._split = split
+        self._facts = Facts(task)
+        self._generations: set[str] = set(freed.generations if freed else ())
+        self._events: set[str] = set(freed.events if freed else ())
 
     def sort(self, events: Sequence[Accepted]) -> Fresh:
         keys = [(self._task, one.event.event_id) for one in events]
@@ -110,9 +124,9 @@ class _Sorting:
         for one in events:
             if one.event.event_id not in kept:
                 self._facts.add(one)
-                self._note_erasure(one.event)
             elif kept[one.event.event_id] != one.body_hash:
                 self._settle(one)
+        self._facts.look_up_prompts(self._session, self._split)
         return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))
 
     def _settle(self, clash: Accepted) -> None:
@@ -130,25 +144,12 @@ class _Sorting:
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
         here = [(self._task, old.event_id)]
-        for model in (EventGeneration, GenerationVersion, Erasure):
+        for model in (EventGeneration, GenerationVersion):
             delete_by(self._session, model, ("task", "event_id"), here)
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [_row(new, _first_outcome(new.event, True))])
         self._facts.state(new)
         self._generations |= {*named(old), *((found.generation_id,) if (found := held(old)) else ())}
         self._events.add(old.event_id)
-        self._note_erasure(new.event)
-        if isinstance(old, ErasureEvent):
-            self._start_from(old.user)
-
-    def _note_erasure(self, event: Event) -> None:
-        if isinstance(event, ErasureEvent):
-            insert_new(self._session, Erasure, ("task", "user", "event_id"), [(self._task, event.user, event.event_id)])
-            self._start_from(event.user)
-
-    def _start_from(self, user: str) -> None:
-        """Every event of the user is to be derived. Another worker's that is not seen here will see the erasure."""
-        found = select_by(self._session, StoredEvent, ("event_id",), ("task", "user"), [(self._task, user)])
-        self._events |= {row[0] for row in found}
 
 
 def _row(accepted: Accepted, outcome: Outcome) -> tuple[Any, ...]:
@@ -170,6 +171,4 @@ def _first_outcome(event: Event, known_task: bool) -> Outcome:
     """Before anything is derived."""
     if isinstance(event, GenerationEvent):
         return Outcome.EVALUATION if event.purpose == "evaluation" else Outcome.RECORDED
-    if isinstance(event, ErasureEvent):
-        return Outcome.APPLIED
     return Outcome.WAITING_FOR_GENERATION if known_task else Outcome.UNKNOWN_TASK

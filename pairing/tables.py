@@ -2,26 +2,30 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text, text
 from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
+
+_ALONE = text("rests_on IS NULL")
 
 
 class StoredEvent(SQLModel, table=True):
     """An event, once. Of two bodies under one id the one with the smaller hash."""
 
     __tablename__ = "events"
-    __table_args__ = (Index("ix_events_task_user", "task", "user"),)
+    __table_args__ = (Index("ix_events_task_user", "task", "user"), Index("ix_events_occurred_at", "task", "occurred_at"))
 
     task: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True)
     type: str
-    user: str | None = Field(None, description="Opaque id of the end user.")
+    user: str | None = Field(None, description="Opaque id of the end user; none once its content is removed.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     received_at: datetime = Field(sa_type=UtcDateTime, description="When the event log took it.")
-    body: str = Field(sa_column=Column(Text, nullable=False), description="The event as the log holds it: canonical JSON.")
-    body_hash: str = Field(description="SHA-256 of the body.")
+    body: str = Field(
+        sa_column=Column(Text, nullable=False), description="As the log holds it, canonical JSON; empty once removed."
+    )
+    body_hash: str = Field(description="SHA-256 of the body; empty as that is: little content can be guessed by its hash.")
     outcome: str = Field(description="One of Outcome; of an event behind votes `voted`, and `outcomes_of` says how they stand.")
 
 
@@ -39,6 +43,7 @@ class GenerationVersion(SQLModel, table=True):
     """An event holds a generation: the gateway's record, or a feedback that carries it. The least rank counts."""
 
     __tablename__ = "generations"
+    __table_args__ = (Index("ix_generations_prompt", "task", "prompt_hash"),)
 
     task: str = Field(primary_key=True)
     generation_id: str = Field(primary_key=True)
@@ -65,14 +70,18 @@ class StoredVote(SQLModel, table=True):
     """What one event says about two replies to one prompt: this one over that one."""
 
     __tablename__ = "votes"
-    __table_args__ = (Index("ix_votes_replies", "task", "replies", "voter"),)
+    __table_args__ = (
+        Index("ix_votes_replies", "task", "replies", "voter"),
+        # ready pairs among them: what nothing but a vote says of a prompt
+        Index("ix_votes_alone", "task", "prompt_hash", sqlite_where=_ALONE, postgresql_where=_ALONE),
+    )
 
     task: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True, description="The event that decided it: of a chain, the one that closed it.")
-    chosen_hash: str = Field(primary_key=True)
-    rejected_hash: str = Field(primary_key=True)
+    replies: str = Field(primary_key=True, description="SHA-256 of the prompt and the two replies, whichever is chosen.")
+    chosen_hash: str
+    rejected_hash: str
     prompt_hash: str
-    replies: str = Field(description="SHA-256 of the prompt and the two replies, whichever is chosen.")
     voter: str = Field(description="Who has one vote on these two replies.")
     revision: int = Field(sa_type=BigInteger, description="With occurred_at and event_id: which is last. -1: none given.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
@@ -169,13 +178,69 @@ class RatedReply(SQLModel, table=True):
 
 
 class Erasure(SQLModel, table=True):
-    """A user who was erased by an event."""
+    """The proof that a user was erased, and what keeps their later events out. Kept for ever, and names nobody."""
 
     __tablename__ = "erasures"
 
     task: str = Field(primary_key=True)
-    user: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True)
+    user_hash: str = Field(primary_key=True, description="HMAC-SHA256 of task and user under erasure.key.")
+    event_id: str = Field(description="The event that asked for it; of several the first.")
+    asked_at: datetime = Field(sa_type=UtcDateTime, description="When that happened.")
+    events: int = Field(0, description="Events whose content was removed, or refused when they came.")
+    log: str = Field(description="removed, encrypted or retention: how the event log loses what it holds of them.")
+    erased_at: datetime | None = Field(
+        None, index=True, sa_type=UtcDateTime, description="When no file held their content any more, but as `log` says."
+    )
+    rounds_at: datetime | None = Field(
+        None, index=True, sa_type=UtcDateTime, description="When the rounds and adapters trained on it had been seen to."
+    )
+
+
+class Retention(SQLModel, table=True):
+    """The event "before this time": what a task's events of earlier times hold is removed. The latest counts."""
+
+    __tablename__ = "retentions"
+
+    task: str = Field(primary_key=True)
+    before: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    done_at: datetime | None = Field(None, sa_type=UtcDateTime, description="When no file held their content any more.")
+    rounds_at: datetime | None = Field(
+        None, index=True, sa_type=UtcDateTime, description="When the rounds that froze some of it had been seen to."
+    )
+
+
+class Removal(SQLModel, table=True):
+    """A removal under way: of a user, or of what is older than a time. Deleted when it is done, and with it the user's id."""
+
+    __tablename__ = "removals"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    task: str
+    user_hash: str | None = Field(default=None, description="As in Erasure.")
+    user: str | None = Field(default=None, description="Whom to look for; none where only prompts are left to remove.")
+    before: datetime | None = Field(default=None, sa_type=UtcDateTime, description="As in Retention.")
+    state: str = Field(default="content", description="content, prompts or log: what comes next.")
+    prompts: str = Field(default="[]", sa_type=Text, description="JSON list: hashes of their prompts.")
+    copies: str = Field(default="[]", sa_type=Text, description="JSON list: evaluations of such prompts.")
+
+
+class LateRecord(SQLModel, table=True):
+    """A record of the event log that came after its user was erased. Deleted when the log has lost its content."""
+
+    __tablename__ = "late_records"
+
+    log_id: str = Field(primary_key=True)
+    partition: int = Field(primary_key=True)
+    offset: int = Field(sa_type=BigInteger, primary_key=True)
+
+
+class ErasureKeyInForce(SQLModel, table=True):
+    """One row: the key under which erased users are remembered. Another one would know none of them."""
+
+    __tablename__ = "erasure_key_in_force"
+
+    id: int = Field(default=1, primary_key=True)
+    key_fingerprint: str
 
 
 class DeadLetter(SQLModel, table=True):
@@ -209,8 +274,9 @@ class Mark(SQLModel, table=True):
 
     id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
     task: str
-    kind: str = Field(description="generation, event or user.")
+    kind: str = Field(description="generation or event.")
     key: str
+    left_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class RulesInForce(SQLModel, table=True):

@@ -32,8 +32,9 @@ class AdapterRow:
     round_id: int
     sealed_at: datetime
     path: str
+    tainted_at: datetime | None
 
-    def plain(self) -> dict[str, str | int]:
+    def plain(self) -> dict[str, str | int | None]:
         """As JSON can hold it."""
         return {
             "name": self.name,
@@ -43,6 +44,7 @@ class AdapterRow:
             "round_id": self.round_id,
             "sealed_at": self.sealed_at.isoformat(),
             "path": self.path,
+            "tainted_at": self.tainted_at.isoformat() if self.tainted_at else None,
         }
 
 
@@ -50,9 +52,9 @@ def list_rows(database: Database, tasks: Sequence[str]) -> list[AdapterRow]:
     """Every adapter of these tasks, by task, the newest first."""
     with database.read() as session:
         adapters = session.exec(select(Adapter).order_by(col(Adapter.task), col(Adapter.round_id).desc())).all()
-        states = releases.read_all(tasks, session.exec(select(Release)).all())
+        states = releases.read_all(tasks, session.exec(select(Release)).all(), adapters)
     return [
-        AdapterRow(a.name, a.task, _state(a, states[a.task]), a.parent, a.round_id, a.sealed_at, a.path)
+        AdapterRow(a.name, a.task, _state(a, states[a.task]), a.parent, a.round_id, a.sealed_at, a.path, a.tainted_at)
         for a in adapters
         if a.task in states
     ]
@@ -62,13 +64,18 @@ def ask_promotion(session: Session, name: str, tasks: Collection[str], by: str, 
     """Want this adapter to answer its task.
 
     Raises:
-        Refused: there is no such adapter, its task is none of `tasks`, its files are not what was sealed, or it answers already.
+        Refused: there is no such adapter, its task is none of `tasks`, it is tainted, its files are not what was sealed, or it
+            answers already.
     """
     adapter = session.get(Adapter, name)
     if adapter is None:
         raise Refused(f"There is no adapter {name!r}. `whetstone adapters list` shows every one.")
     if adapter.task not in tasks:
         raise Refused(f"{name} is for the task {adapter.task!r}, which the settings do not have. Add it to whetstone.toml.")
+    if adapter.tainted_at:
+        raise Refused(
+            f"{name} was trained on what a user wrote who was erased since, or on top of such an adapter: promote another."
+        )
     try:
         check_sealed(adapter)
     except Untrusted as error:
@@ -107,7 +114,8 @@ def wait_until_live(database: Database, release: Release, timeout_s: float) -> b
 
 
 def _releases_of(session: Session, task: str) -> releases.TaskReleases:
-    return releases.read(session.exec(select(Release).where(Release.task == task)).all())
+    adapters = session.exec(select(Adapter).where(Adapter.task == task)).all()
+    return releases.read_all([task], session.exec(select(Release).where(Release.task == task)).all(), adapters)[task]
 
 
 def _release(task: str, adapter: str, reason: str, by: str, now: datetime) -> Release:

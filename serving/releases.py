@@ -1,6 +1,6 @@
 """Pure reading of releases: what answers a task, what stands behind it, which adapters must be loaded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from trainer.tables import BASE, Adapter, Release
@@ -15,11 +15,11 @@ class TaskReleases:
     pending: Release | None  # wanted, not yet live
 
 
-def read(releases: Iterable[Release]) -> TaskReleases:
+def read(releases: Iterable[Release], tainted: Collection[str] = ()) -> TaskReleases:
     """Read the releases of one task.
 
     A release that was never live counts for nothing once a newer one exists. A rollback returns to what answered before, so
-    that two rollbacks go back two steps.
+    that two rollbacks go back two steps; to a tainted adapter nothing returns.
     """
     ordered = sorted(releases, key=_id)
     answered: list[str] = [BASE]
@@ -29,14 +29,15 @@ def read(releases: Iterable[Release]) -> TaskReleases:
     newest = ordered[-1] if ordered else None
     return TaskReleases(
         live=answered[-1],
-        previous=answered[-2] if len(answered) > 1 else None,
+        previous=next((name for name in reversed(answered[:-1]) if name not in tainted), None),
         pending=newest if newest and not newest.live_at else None,
     )
 
 
-def read_all(tasks: Iterable[str], releases: Sequence[Release]) -> dict[str, TaskReleases]:
+def read_all(tasks: Iterable[str], releases: Sequence[Release], adapters: Iterable[Adapter]) -> dict[str, TaskReleases]:
     """By task, its releases; every task of `tasks` is there, also one without a release."""
-    return {task: read(r for r in releases if r.task == task) for task in tasks}
+    tainted = {adapter.name for adapter in adapters if adapter.tainted_at}
+    return {task: read((r for r in releases if r.task == task), tainted) for task in tasks}
 
 
 def kept(tasks: Iterable[TaskReleases], adapters: Iterable[Adapter]) -> frozenset[str]:
@@ -47,7 +48,7 @@ def kept(tasks: Iterable[TaskReleases], adapters: Iterable[Adapter]) -> frozense
 
 
 def _advance(answered: list[str], release: Release) -> None:
-    if release.reason == "rollback" and release.adapter in answered:
+    if release.reason in ("rollback", "taint") and release.adapter in answered:
         while answered[-1] != release.adapter:
             answered.pop()
     elif answered[-1] != release.adapter:

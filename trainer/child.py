@@ -12,6 +12,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlmodel import Session
+
 from ingest.database import Database
 from ingest.leader import FileLock
 from ingest.observe import configure_logging
@@ -86,9 +88,7 @@ class RoundRun:
         with self._database.begin() as session:
             if live_adapter(session, self._plan.task) != live:
                 return False
-            round_ = session.get_one(Round, self._plan.round_id)
-            if round_.state not in UNFINISHED:
-                raise TrainerError("The round was ended by another process.")
+            round_ = self._unfinished(session)
             round_.state, round_.verdict, round_.finished_at = _state(verdict), verdict.as_json(), now
             session.get_one(Adapter, self._plan.name).wanted = False
             if verdict.passed:
@@ -141,7 +141,7 @@ class RoundRun:
 
     def _record_sealed(self, digest: str, train_s: float) -> None:
         with self._database.begin() as session:
-            round_ = session.get_one(Round, self._plan.round_id)
+            round_ = self._unfinished(session)
             round_.state, round_.train_s = "sealed", train_s
             session.add(
                 Adapter(
@@ -155,8 +155,16 @@ class RoundRun:
                 )
             )
 
+    def _unfinished(self, session: Session) -> Round:
+        """The round, which nobody else can end meanwhile."""
+        round_ = session.get_one(Round, self._plan.round_id, with_for_update=True)
+        if round_.state not in UNFINISHED:
+            raise TrainerError("The round was ended by another process.")
+        return round_
+
     def _want_loaded(self) -> None:
         with self._database.begin() as session:
+            self._unfinished(session)
             session.get_one(Adapter, self._plan.name).wanted = True
 
     def _margin_gains(self, live: str) -> list[list[float]]:

@@ -55,6 +55,10 @@ class Manifest(Frozen):
     """Training pairs left out because their prompt nearly repeats a held-out one."""
     last_event_at: AwareDatetime
     """When the last event behind the training pairs happened."""
+    removed: int = 0
+    """Pairs and prompts that were taken out since, because the users were erased or the events expired."""
+    original_sha256: str | None = None
+    """Of the manifest as it was written first, where something was taken out: adapters are sealed with that."""
 
 
 def folder_of(settings: Settings, name: str) -> Path:

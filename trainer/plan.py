@@ -12,12 +12,13 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from ingest.events import Prompt
 from ingest.settings import Settings
-from pairing.rows import select_by
+from pairing.rows import insert_all, select_by
+from pairing.standing import behind
 from pairing.tables import AskedPrompt, GenerationVersion, Pair, StoredVote
 from trainer import manifest as manifests
 from trainer.manifest import FrozenPair, FrozenPrompt, Manifest
 from trainer.select import apart_from, for_judging, select_pairs, to_answer
-from trainer.tables import BASE, Adapter, Release, Round, RoundPair
+from trainer.tables import BASE, Adapter, Release, Round, RoundEvent, RoundPair
 from trainer.trigger import TaskState
 
 UNFINISHED = ("planned", "training", "sealed")
@@ -52,6 +53,12 @@ def live_adapter(session: Session, task: str) -> str:
         select(Release.adapter).where(Release.task == task, col(Release.live_at).is_not(None)).order_by(col(Release.id).desc())
     )
     return session.exec(query).first() or BASE
+
+
+def rests_on_erased(session: Session, name: str) -> bool:
+    """Whether the adapter is tainted: nothing is to be trained on top of it."""
+    adapter = session.get(Adapter, name)
+    return adapter is not None and adapter.tainted_at is not None
 
 
 def open_round(session: Session, settings: Settings, task: str, now: datetime) -> Round:
@@ -91,12 +98,35 @@ def freeze(session: Session, settings: Settings, round_: Round) -> Manifest:
     )
 
 
-def publish(session: Session, settings: Settings, frozen: Manifest) -> None:
-    """Write the manifest, then what it names into the database; the round may start once this transaction is through."""
+def publish(session: Session, settings: Settings, frozen: Manifest) -> bool:
+    """Write the manifest, then what it names into the database; the round may start once this transaction is through.
+
+    Pairs that were withdrawn since they were frozen are left out. False, and nothing is written, when none is left to train on.
+    """
+    events = _events_behind(session, frozen)
+    frozen = frozen.model_copy(
+        update={
+            "train": tuple(pair for pair in frozen.train if pair.id in events),
+            "holdout": tuple(pair for pair in frozen.holdout if pair.id in events),
+        }
+    )
+    if not frozen.train:
+        return False
     manifests.write(manifests.folder_of(settings, frozen.name), frozen)
     for split, pairs in (("train", frozen.train), ("holdout", frozen.holdout)):
         session.add_all(RoundPair(round_id=frozen.round_id, pair_id=pair.id, split=split) for pair in pairs)
+    rows = [(frozen.round_id, pair_id, event_id) for pair_id, behind in events.items() for event_id in sorted(behind)]
+    insert_all(session, RoundEvent, ("round_id", "pair_id", "event_id"), rows)
     session.get_one(Round, frozen.round_id).state = "training"
+    return True
+
+
+def _events_behind(session: Session, frozen: Manifest) -> dict[str, set[str]]:
+    """By pair, the events behind it; a pair that is no more has none."""
+    ids = [(pair.id,) for pair in (*frozen.train, *frozen.holdout)]
+    rows = select_by(session, Pair, ("id", "replies"), ("id",), ids)
+    events = behind(session, frozen.task, {replies for _, replies in rows})
+    return {pair_id: events[replies] for pair_id, replies in rows if events.get(replies)}
 
 
 def _is_new() -> ColumnElement[bool]:

@@ -21,7 +21,10 @@ from ingest.settings import Settings
 from trainer import plan
 from trainer.child import give_up
 from trainer.criteria import checks
+from trainer.scrub import asking_gone, note_done, scrub
+from trainer.scrub import due as due_to_scrub
 from trainer.tables import Round
+from trainer.taint import taint, waiting
 from trainer.trigger import Due, due
 
 logger = logging.getLogger(__name__)
@@ -53,7 +56,9 @@ class Rounds:
             try:
                 if not self._leads():
                     self._end_child()
-                elif not self._busy():
+                    return
+                self._see_to_erasures()
+                if not self._busy():
                     self._next()
             except SQLAlchemyError as error:
                 logger.error("the database does not answer: %s", type(error).__name__)
@@ -67,6 +72,27 @@ class Rounds:
 
     def _leads(self) -> bool:
         return not self._stopped and self._leadership.held()
+
+    def _see_to_erasures(self) -> None:
+        """Taint what was trained on what is erased now, end its rounds, and take it out of what rounds froze."""
+        folder = self._settings.rounds_dir
+        with self._database.read() as session:
+            erased, gone = waiting(session), due_to_scrub(session)
+        for task in erased:
+            with self._database.begin() as session:
+                taint(session, task, asking_gone(session, folder, task), self._clock())
+        if erased and self._is_ended():
+            self._end_child()
+        for task in gone:
+            with self._database.read() as session:
+                all_seen = scrub(session, folder, task)
+            with self._database.begin() as session:
+                note_done(session, task, self._clock(), with_retention=all_seen)
+
+    def _is_ended(self) -> bool:
+        """Whether the round of the child at work is over, whatever the child thinks."""
+        with self._database.read() as session:
+            return self._child is not None and session.get_one(Round, self._round_id).state not in plan.UNFINISHED
 
     def _busy(self) -> bool:
         """Whether a child is at work, or one that failed is not to be started again yet."""
@@ -91,6 +117,8 @@ class Rounds:
 
     def _opened(self, task: str) -> bool:
         with self._database.read() as session:
+            if plan.rests_on_erased(session, plan.live_adapter(session, task)):
+                return False
             decision = due(plan.state_of(session, task), self._clock(), self._settings.tasks[task].trigger)
         if not isinstance(decision, Due):
             return False
@@ -115,10 +143,8 @@ class Rounds:
         """Freeze what the round is about, which may take a while: no transaction is held open meanwhile."""
         with self._database.read() as session:
             frozen = plan.freeze(session, self._settings, round_)
-        if frozen.train:
-            with self._database.begin() as session:
-                plan.publish(session, self._settings, frozen)
-        return bool(frozen.train)
+        with self._database.begin() as session:
+            return plan.publish(session, self._settings, frozen)
 
     def _start(self, round_id: int) -> None:
         self._count(round_id, 1)

@@ -8,7 +8,8 @@ from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
 
-RoundState = Literal["planned", "training", "sealed", "passed", "refused", "failed"]
+RoundState = Literal["planned", "training", "sealed", "passed", "refused", "failed", "tainted"]
+"""tainted: made with what a user wrote who was erased since, or on top of an adapter that was; its pairs are new again."""
 BASE = "base"
 """Stands for the model without an adapter wherever an adapter is named."""
 
@@ -30,7 +31,7 @@ class Round(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     train_s: float | None = Field(default=None, description="Duration of the training itself, in seconds.")
     verdict: dict | None = Field(default=None, sa_column=Column(JSON), description="The gate's verdict with its figures.")  # type: ignore[type-arg]
-    error: str | None = Field(default=None, sa_column=Column(Text), description="Why the round failed.")
+    error: str | None = Field(default=None, sa_column=Column(Text), description="Why the round failed, or is tainted.")
 
     @property
     def adapter(self) -> str:
@@ -48,6 +49,16 @@ class RoundPair(SQLModel, table=True):
     split: str = Field(description="train or holdout.")
 
 
+class RoundEvent(SQLModel, table=True):
+    """An event behind a pair in a round, as it was when the round was planned."""
+
+    __tablename__ = "round_events"
+
+    round_id: int = Field(primary_key=True, foreign_key="rounds.id")
+    pair_id: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True, index=True)
+
+
 class Adapter(SQLModel, table=True):
     """A sealed LoRA. Rollout keeps it loaded while `wanted`, or while a release needs it."""
 
@@ -61,6 +72,11 @@ class Adapter(SQLModel, table=True):
     manifest_sha256: str
     sealed_at: datetime = Field(sa_type=UtcDateTime)
     wanted: bool = Field(default=False, description="Loaded without traffic, to be judged.")
+    tainted_at: datetime | None = Field(
+        default=None,
+        sa_type=UtcDateTime,
+        description="When it was seen to rest on what an erased user wrote; it never answers again.",
+    )
 
 
 class Release(SQLModel, table=True):
@@ -71,7 +87,7 @@ class Release(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     task: str = Field(index=True)
     adapter: str = Field(description="Name of an adapter, or `base`.")
-    reason: str = Field(description="gate, promote or rollback.")
-    asked_by: str = Field(description="`gate`, or the person who said so by name.")
+    reason: str = Field(description="gate, promote, rollback or taint.")
+    asked_by: str = Field(description="`gate`, `erasure`, or the person who said so by name.")
     created_at: datetime = Field(sa_type=UtcDateTime)
     live_at: datetime | None = Field(default=None, sa_type=UtcDateTime, description="When traffic was moved to it.")

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ingest.settings import Settings
 
 MAX_RECORD_BYTES = 32 * 1024 * 1024
 """The largest record, key and headers included, that a log takes."""
 Headers = tuple[tuple[str, bytes], ...]
+EMPTIED: Headers = (("erased", b""),)
+"""The headers of a record whose content was removed: its value is empty, its key and its offset stay."""
 NextOffset = Callable[[int], int | None]
 """From a partition to the offset to read next, or None where nothing of it was ever stored."""
 
@@ -33,6 +35,11 @@ class Record:
     key: bytes
     value: bytes
     headers: Headers
+
+
+def is_emptied(record: Record) -> bool:
+    """Whether the record's content was removed: it holds nothing to read."""
+    return record.headers == EMPTIED
 
 
 class LogError(Exception):
@@ -126,6 +133,27 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Wait for what was appended, then let go of everything."""
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """An event log that can remove the content of single records before they expire. Kafka cannot."""
+
+    def forget(self, until: Mapping[int, int], holding: Sequence[bytes], is_theirs: Callable[[bytes], bool]) -> int:
+        """Empty the records whose value holds one of these bytes and is, as a whole, one of theirs; returns how many.
+
+        Of each partition in `until`, it looks at the records before that offset.
+
+        Done when the bytes are in no file of the log any more. Again, it finds nothing.
+
+        Raises:
+            LogUnavailable: not done yet; somebody still reads an older state, or the file cannot be written.
+        """
+        ...
+
+    def empty(self, places: Sequence[tuple[int, int]]) -> None:
+        """Empty the records at these partitions and offsets, where they are still held. Raises as `forget` does."""
         ...
 
 

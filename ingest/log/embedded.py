@@ -1,20 +1,22 @@
 """The event log in an SQLite file: nothing to install, for one machine."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ingest.log import LogUnavailable, NewRecord, NextOffset, RecordTooLarge
+from ingest.log import EMPTIED, LogUnavailable, NewRecord, NextOffset, RecordTooLarge
 from ingest.log.encoding import check_size, encode_headers
 from ingest.log.file import FileReplaced, LogFile, Ranges, ranges, transaction
 from ingest.log.partitioner import partition_of
 from ingest.log.reader import EmbeddedSubscription
 from ingest.log.writer import Writer
 
-_EXPIRE_STEP = 5_000
-"""Records deleted in one transaction: appends wait for no more than that."""
+_STEP = 5_000
+"""Records deleted, or looked at, in one transaction: appends wait for no more than that."""
+_READERS_TIMEOUT_MS = 1_000
+"""How long readers of an older state are waited for: they keep it in the write-ahead log."""
 
 
 class EmbeddedLog:
@@ -70,17 +72,43 @@ class EmbeddedLog:
 
     def expire(self, before_ms: int) -> None:
         """As in the Protocol. What was deleted is overwritten with zeros."""
-        try:
-            with closing(self._file.connect()) as connection:
-                for partition, (first, end) in ranges(connection).items():
-                    _expire(connection, partition, first, _first_not_before(connection, partition, before_ms, end))
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # old contents must not stay in the WAL
-        except (sqlite3.Error, OSError, FileReplaced) as error:
-            raise LogUnavailable(f"old records of {self._file.path} cannot be deleted: {error}") from error
+        with self._removing() as connection:
+            for partition, (first, end) in ranges(connection).items():
+                _expire(connection, partition, first, _first_not_before(connection, partition, before_ms, end))
+
+    def forget(self, until: Mapping[int, int], holding: Sequence[bytes], is_theirs: Callable[[bytes], bool]) -> int:
+        """As in Forgets. Values are looked at one by one: memory does not grow with the log."""
+        emptied = 0
+        with self._removing() as connection:
+            for partition, (first, end) in ranges(connection).items():
+                last = min(end, until.get(partition, first))
+                for start in range(first, last, _STEP):
+                    found = _holding(connection, partition, range(start, min(start + _STEP, last)), holding, is_theirs)
+                    _empty(connection, [(partition, offset) for offset in found])
+                    emptied += len(found)
+        return emptied
+
+    def empty(self, places: Sequence[tuple[int, int]]) -> None:
+        """As in Forgets."""
+        with self._removing() as connection:
+            _empty(connection, places)
 
     def close(self) -> None:
         """As in the Protocol."""
         self._writer.close()
+
+    @contextmanager
+    def _removing(self) -> Iterator[sqlite3.Connection]:
+        """What is removed in the block is overwritten with zeros, in the WAL too."""
+        try:
+            with closing(self._file.connect()) as connection:
+                yield connection
+                connection.execute(f"PRAGMA busy_timeout = {_READERS_TIMEOUT_MS}")
+                is_read = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except (sqlite3.Error, OSError, FileReplaced) as error:
+            raise LogUnavailable(f"records of {self._file.path} cannot be removed: {error}") from error
+        if is_read:
+            raise LogUnavailable(f"{self._file.path} is being read: what was removed is still in its write-ahead log")
 
     def _ranges(self) -> Ranges:
         try:
@@ -99,7 +127,26 @@ def _first_not_before(connection: sqlite3.Connection, partition: int, before_ms:
 
 def _expire(connection: sqlite3.Connection, partition: int, first: int, keep_from: int) -> None:
     while first < keep_from:
-        first = min(first + _EXPIRE_STEP, keep_from)
+        first = min(first + _STEP, keep_from)
         with transaction(connection, "IMMEDIATE"):
             connection.execute("DELETE FROM records WHERE partition = ? AND offset < ?", (partition, first))
             connection.execute("UPDATE partitions SET first = max(first, ?) WHERE partition = ?", (first, partition))
+
+
+def _holding(
+    connection: sqlite3.Connection, partition: int, offsets: range, holding: Sequence[bytes], is_theirs: Callable[[bytes], bool]
+) -> list[int]:
+    """Those of the offsets. SQLite looks for the bytes; of what holds them, one value at a time is read."""
+    either = " OR ".join(["instr(value, ?)"] * len(holding))
+    rows = connection.execute(
+        f"SELECT offset, value FROM records WHERE partition = ? AND offset >= ? AND offset < ? AND ({either})",
+        (partition, offsets.start, offsets.stop, *holding),
+    )
+    return [offset for offset, value in rows if is_theirs(value)]
+
+
+def _empty(connection: sqlite3.Connection, places: Sequence[tuple[int, int]]) -> None:
+    if places:
+        with transaction(connection, "IMMEDIATE"):
+            statement = "UPDATE records SET value = ?, headers = ? WHERE partition = ? AND offset = ?"
+            connection.executemany(statement, [(b"", encode_headers(EMPTIED), *place) for place in places])

@@ -144,9 +144,7 @@ def service(task: str, scopes: Sequence[str]) -> Service:
 def _of_settings() -> str:
     from ingest.settings import load_settings
 
-    ingest = load_settings().ingest
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(ingest.host, ingest.host)
-    return f"http://{host}:{ingest.port}"
+    return load_settings().ingest_url
 
 
 def _lines(answer: httpx.Response) -> Iterator[bytes]:

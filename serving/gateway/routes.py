@@ -54,7 +54,7 @@ class Routes:
 def read_routes(session: Session, tasks: Sequence[str]) -> Routes:
     """Read the routes of these tasks."""
     adapters = session.exec(select(Adapter)).all()
-    read = releases.read_all(tasks, session.exec(select(Release)).all())
+    read = releases.read_all(tasks, session.exec(select(Release)).all(), adapters)
     return Routes(
         live={task: state.live for task, state in read.items()},
         adapters={adapter.name: adapter.task for adapter in adapters},

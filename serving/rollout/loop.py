@@ -132,9 +132,10 @@ class Rollout:
 def see(session: Session, tasks: list[str], now: datetime) -> Seen:
     """Read what the next steps depend on."""
     living = col(Gateway.heartbeat) > now - timedelta(seconds=_GATEWAY_LOST_S)
+    adapters = list(session.exec(select(Adapter)).all())
     return Seen(
-        tasks=releases.read_all(tasks, session.exec(select(Release)).all()),
-        adapters=list(session.exec(select(Adapter)).all()),
+        tasks=releases.read_all(tasks, session.exec(select(Release)).all(), adapters),
+        adapters=adapters,
         gateways=[
             Answering(frozenset(gateway.routes.values()), frozenset(gateway.in_flight))
             for gateway in session.exec(select(Gateway).where(living))

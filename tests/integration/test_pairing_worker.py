@@ -35,6 +35,9 @@ SETTINGS = f"""
 [holdout]
 key = "a key"
 
+[erasure]
+key = "a key"
+
 [pairing]
 batch_events = 50
 

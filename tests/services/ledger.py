@@ -12,7 +12,7 @@ from sqlmodel import SQLModel, select
 from ingest.database import Database
 from ingest.events import Event
 from ingest.log import NewRecord
-from ingest.settings import HoldoutSettings, PairingSettings, Settings, TaskPairingSettings, TaskSettings
+from ingest.settings import ErasureSettings, HoldoutSettings, PairingSettings, Settings, TaskPairingSettings, TaskSettings
 from pairing.ballots import Ballot
 from pairing.outcomes import Outcome
 from pairing.ratings import Rating
@@ -30,6 +30,7 @@ def settings_for(
     return Settings.model_construct(
         tasks={task: TaskSettings(pairing=rules or TaskPairingSettings()) for task in tasks},
         holdout=HoldoutSettings(key=SecretStr(key)),
+        erasure=ErasureSettings(key=SecretStr(key)),
         pairing=PairingSettings(batch_events=batch_events, poll_s=0.001),
     )
 

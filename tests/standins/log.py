@@ -3,11 +3,11 @@
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ingest.log import LogMoved, LogUnavailable, NewRecord, NextOffset, Record
+from ingest.log import EMPTIED, LogMoved, LogUnavailable, NewRecord, NextOffset, Record
 from ingest.log.partitioner import partition_of
 
 
@@ -96,6 +96,22 @@ class MemoryLog:
                 while part.records and part.records[0].timestamp_ms < before_ms:
                     part.records.pop(0)
                     part.first += 1
+
+    def forget(self, until: Mapping[int, int], holding: Sequence[bytes], is_theirs: Callable[[bytes], bool]) -> int:
+        self._check()
+        seen = [one for one in self.records if one.offset < until.get(one.partition, 0)]
+        theirs = [one for one in seen if any(part in one.value for part in holding) and is_theirs(one.value)]
+        self.empty([(one.partition, one.offset) for one in theirs])
+        return len(theirs)
+
+    def empty(self, places: Sequence[tuple[int, int]]) -> None:
+        self._check()
+        with self.changed:
+            for number, offset in places:
+                part = self._partitions[number]
+                if offset >= part.first:
+                    at = offset - part.first
+                    part.records[at] = replace(part.records[at], value=b"", headers=EMPTIED)
 
     def close(self) -> None:
         """Nothing to let go of."""

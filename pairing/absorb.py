@@ -1,0 +1,164 @@
+"""What is never stored with its content: events of users who were erased, and events older than their task keeps them.
+
+A body that is erased or expired takes its id with it: the event is a skeleton, and whatever other body came under that id is a
+dead letter. An erasure itself is such a body: only its tombstone keeps it. So it does not matter which of them came first, nor
+whether the erasure came before, between or after them.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlmodel import Session
+
+from ingest.events import ErasureEvent
+from pairing.decoding import Accepted, Batch, in_conflict, received_at
+from pairing.outcomes import Outcome
+from pairing.rows import insert_all, insert_new, select_by, update_by
+from pairing.skeleton import Stripped, prompts_of, strip
+from pairing.tables import LateRecord, Removal, StoredEvent
+from pairing.tombstones import (
+    Key,
+    Known,
+    ask,
+    claimed,
+    count,
+    cutoffs,
+    erased_of,
+    keep_removals_out,
+    start,
+    under_way,
+)
+
+_KEY = ("task", "event_id")
+_COLUMNS = (*_KEY, "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
+_BY_RANK = (Outcome.APPLIED, Outcome.EXPIRED, Outcome.ERASED)
+"""Of several bodies under one id, what the skeleton says."""
+
+
+def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
+    """Take what is erased or expired out of the batch, and store skeletons in its place. What is left of the batch counts.
+
+    Returns, by task, the events whose content went with it: what followed from them is to be derived again.
+    """
+    keep_removals_out(session)
+    arrived = [*batch.events.values(), *batch.lost]
+    ask(session, [one.event for one in arrived if isinstance(one.event, ErasureEvent)], known)
+    claims = {id_: claim for id_, letter in batch.dead.items() if (claim := claimed(letter.value))}
+    users = {user for one in arrived if (user := _user(one))}
+    erased, before = erased_of(session, {*users, *claims.values()}, known.tombstone), cutoffs(session)
+    _note_late(session, batch, claims, erased, known)
+    for id_, claim in claims.items():
+        if claim in erased:
+            del batch.dead[id_]
+    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, before))]
+    if not doomed:
+        return {}
+    _take_out(batch, doomed)
+    _note_prompts(session, [(one, erased[user]) for one, _ in doomed if (user := _user(one)) in erased])
+    return _bury(session, batch, doomed, erased, before)
+
+
+def _user(accepted: Accepted) -> Key | None:
+    return (accepted.event.task, accepted.event.user) if accepted.event.user is not None else None
+
+
+def _fate(accepted: Accepted, erased: Mapping[Key, str], before: Mapping[str, datetime]) -> Outcome | None:
+    event = accepted.event
+    if isinstance(event, ErasureEvent):
+        return Outcome.APPLIED
+    if event.task in before and event.occurred_at < before[event.task]:
+        return Outcome.EXPIRED
+    return Outcome.ERASED if _user(accepted) in erased else None
+
+
+def _note_late(session: Session, batch: Batch, claims: Mapping[str, Key], erased: Mapping[Key, str], known: Known) -> None:
+    """Records that came after the event log was looked through for their user."""
+    if known.log != "removed" or not erased:
+        return
+    looking = under_way(session, {(task, hash_) for (task, _), hash_ in erased.items()})
+    late = {key for key, hash_ in erased.items() if (key[0], hash_) not in looking}
+    arrived = (one for one in (*batch.events.values(), *batch.lost) if not isinstance(one.event, ErasureEvent))
+    places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late}
+    places |= {(batch.dead[id_].partition, batch.dead[id_].offset) for id_, claim in claims.items() if claim in late}
+    rows = [{"log_id": known.log_id, "partition": partition, "offset": offset} for partition, offset in sorted(places)]
+    insert_new(session, LateRecord, rows)
+
+
+def _note_prompts(session: Session, of_erased: Sequence[tuple[Accepted, str]]) -> None:
+    """Evaluations may repeat the prompts all the same, where a log is read again: they are looked for."""
+    prompts: defaultdict[Key, set[str]] = defaultdict(set)
+    for one, user_hash in of_erased:
+        prompts[one.event.task, user_hash] |= prompts_of([one.event])
+    asked = {key: json.dumps(sorted(of_user)) for key, of_user in prompts.items() if of_user}
+    start(session, [Removal(task=key[0], user_hash=key[1], state="prompts", prompts=of_user) for key, of_user in asked.items()])
+
+
+def _take_out(batch: Batch, doomed: Sequence[tuple[Accepted, Outcome]]) -> None:
+    """Leave the doomed out of the batch; what is left under one of their ids is lost to them."""
+    bodies, ids = {id(one) for one, _ in doomed}, {one.key for one, _ in doomed}
+    others = [one for one in (*batch.events.values(), *batch.lost) if id(one) not in bodies]
+    batch.events = {one.key: one for one in batch.events.values() if one.key not in ids}
+    batch.lost = [one for one in others if batch.events.get(one.key) is not one]
+
+
+def _bury(
+    session: Session,
+    batch: Batch,
+    doomed: Sequence[tuple[Accepted, Outcome]],
+    erased: Mapping[Key, str],
+    before: Mapping[str, datetime],
+) -> dict[str, Stripped]:
+    best: dict[Key, tuple[Accepted, Outcome]] = {}
+    for one in sorted(doomed, key=lambda pair: (_BY_RANK.index(pair[1]), pair[0].event.occurred_at)):
+        best.setdefault(one[0].key, one)
+    kept = {(row[0], row[1]): _Kept(*row) for row in select_by(session, StoredEvent, _Kept._fields, _KEY, list(best))}
+    new = {key: one for key, one in best.items() if key not in kept}
+    insert_all(session, StoredEvent, _COLUMNS, [_skeleton(*one) for one in new.values()])
+    count(
+        session, [(key[0], erased[user]) for key, (one, fate) in new.items() if fate is Outcome.ERASED and (user := _user(one))]
+    )
+    freed: defaultdict[str, Stripped] = defaultdict(Stripped)
+    for key, row in sorted(kept.items()):
+        came, outcome = best[key]
+        if not row.body:
+            _outrank(session, row, came, outcome)
+        elif (row.task, row.user) in erased or (row.task in before and row.occurred_at < before[row.task]):
+            _rename(session, row, came, outcome)
+        else:
+            letter = in_conflict(row.body.encode(), came.record)
+            batch.dead[letter.id] = letter
+            freed[row.task].add(strip(session, row.task, [row.event_id], outcome))
+            _rename(session, row, came, outcome)
+    return dict(freed)
+
+
+class _Kept(NamedTuple):
+    """What is stored under the id of a doomed event."""
+
+    task: str
+    event_id: str
+    user: str | None
+    occurred_at: datetime
+    body: str
+    outcome: str
+
+
+def _outrank(session: Session, kept: _Kept, came: Accepted, outcome: Outcome) -> None:
+    """Of two skeletons the same one stays, whichever came first."""
+    if _BY_RANK.index(outcome) < _BY_RANK.index(Outcome(kept.outcome)):
+        update_by(session, StoredEvent, _KEY, ("type", "outcome"), [(*kept[:2], came.event.type, outcome)])
+
+
+def _rename(session: Session, kept: _Kept, came: Accepted, outcome: Outcome) -> None:
+    """An erasure takes the id over, also from content that is to be removed yet: its skeleton will be the erasure's."""
+    if outcome is Outcome.APPLIED:
+        update_by(session, StoredEvent, _KEY, ("type",), [(*kept[:2], came.event.type)])
+
+
+def _skeleton(accepted: Accepted, outcome: Outcome) -> tuple[Any, ...]:
+    event = accepted.event
+    at = event.occurred_at, received_at(accepted.record)
+    return event.task, event.event_id, event.type, None, *at, "", "", outcome

@@ -1,0 +1,52 @@
+"""What the event log loses: the records of erased users where it can lose single ones, and all that is too old."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from ingest.log import EventLog, Forgets
+from pairing.tables import LateRecord, Removal
+from pairing.tombstones import Key, claimed, parsed
+
+_EVALUATION = b'"purpose":"evaluation"'
+
+
+def clean(
+    log: EventLog,
+    removals: Sequence[Removal],
+    late: Sequence[LateRecord],
+    stored: Mapping[int, int],
+    before: datetime | None,
+) -> None:
+    """Remove from the log what the removals, the late records and the time say. Again, it does nothing.
+
+    The record of the erasure itself stays, so that a replay of the log erases again: it holds no content. Records that are
+    not stored yet (from `stored` on, by partition) stay until they are, as late ones: their skeletons must come to be.
+
+    Raises:
+        LogUnavailable: not done yet: again later.
+    """
+    if isinstance(log, Forgets):
+        if late:
+            log.empty([(record.partition, record.offset) for record in late])
+        _forget(log, removals, stored)
+    if before is not None:
+        log.expire(int(before.timestamp() * 1000))
+
+
+def _forget(log: Forgets, removals: Sequence[Removal], stored: Mapping[int, int]) -> None:
+    users = {(one.task, one.user) for one in removals if one.user is not None}
+    copies = {(one.task, event_id) for one in removals for event_id in json.loads(one.copies)}
+    holding = [_as_written(user) for _, user in sorted(users)] + ([_EVALUATION] if copies else [])
+    if holding:
+        log.forget(stored, holding, lambda value: _is_theirs(value, users, copies))
+
+
+def _as_written(user: str) -> bytes:
+    """As it stands in canonical JSON, which is what ingest and the gateway append."""
+    return json.dumps(user, ensure_ascii=False).encode()
+
+
+def _is_theirs(value: bytes, users: Collection[Key], copies: Collection[Key]) -> bool:
+    said = parsed(value)
+    return said.get("type") != "erasure" and (claimed(value) in users or (said.get("task"), said.get("event_id")) in copies)

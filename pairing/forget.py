@@ -1,0 +1,130 @@
+"""Removes what a user's events, or a task's old events, hold from the database: in bounded steps, each a transaction.
+
+The content goes first, and what followed from it; then the prompts that nobody else asked, and with them the evaluations of
+adapters on those prompts. Feedback of others on an erased generation waits for that generation
+as if it had never come. A copy of it that somebody else's feedback carries is that other user's event, and stays.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, exists, select, update
+from sqlmodel import Session, col
+
+from ingest.events import event_adapter
+from pairing.outcomes import DeadReason, Outcome
+from pairing.rows import Model, delete_by, insert_new, select_by, table_of
+from pairing.skeleton import Stripped, strip
+from pairing.tables import AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
+from pairing.tombstones import claimed, count, parsed
+
+MOST_EVENTS = 2_000
+"""Events that lose their content in one transaction."""
+_LETTERS = 50
+"""Dead letters that are read at once: each may be as large as a record."""
+_events, _letters, _marks = table_of(StoredEvent), table_of(DeadLetter), table_of(Mark)
+
+
+def remove_content(session: Session, removal: Removal, most: int = MOST_EVENTS) -> Stripped:
+    """Make skeletons of some of the events; once there are no more, remove their dead letters, and go on to `prompts`.
+
+    In a transaction that keeps stores out, holds the task's deriving lock and derives what it returns.
+    """
+    ids = session.connection().execute(_next(removal).limit(most)).scalars().all()
+    stripped = strip(session, removal.task, ids, _outcome(removal))
+    if removal.user_hash is not None:
+        count(session, [(removal.task, removal.user_hash)] * len(stripped.events))
+    if len(ids) < most:
+        _remove_letters(session, removal, stripped)
+        _relabel(session, removal)
+        removal.state = "prompts"
+    removal.prompts = json.dumps(sorted({*json.loads(removal.prompts), *stripped.prompts}))
+    return stripped
+
+
+def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
+    """Delete the prompts that nobody else asked, and what evaluations copied of them; None, and again later, while there are
+    events of which it is not derived yet what they ask.
+
+    In a transaction as of `remove_content`.
+    """
+    undecided = select(_marks.c.id).where(_marks.c.task == removal.task, _marks.c.kind == "event").limit(1)
+    if session.connection().execute(undecided).first():
+        return None
+    orphans = _orphans(session, removal.task, json.loads(removal.prompts))
+    copies = _by_prompt(session, GenerationVersion, ("event_id",), removal.task, orphans)
+    stripped = strip(session, removal.task, {row[0] for row in copies}, _outcome(removal))
+    delete_by(session, AskedPrompt, ("task", "hash"), [(removal.task, prompt) for prompt in orphans])
+    removal.copies, removal.prompts, removal.state = json.dumps(sorted(stripped.events)), "[]", "log"
+    return stripped
+
+
+def _next(removal: Removal) -> Select[Any]:
+    """Ids of events that still have their content."""
+    ids = select(_events.c.event_id).where(_events.c.task == removal.task, _events.c.body != "").order_by(_events.c.event_id)
+    theirs = _events.c.user == removal.user if removal.before is None else _events.c.occurred_at < removal.before
+    return ids.where(theirs)
+
+
+def _outcome(removal: Removal) -> Outcome:
+    return Outcome.ERASED if removal.before is None else Outcome.EXPIRED
+
+
+def _orphans(session: Session, task: str, prompts: Collection[str]) -> list[str]:
+    """Those that no event holds any more but evaluations. Of ready pairs there are votes, which rest on nothing else."""
+    versions = _by_prompt(session, GenerationVersion, ("prompt_hash", "evaluation"), task, prompts)
+    held = {prompt for prompt, evaluation in versions if not evaluation}
+    alone = {row[0] for row in _by_prompt(session, StoredVote, ("prompt_hash",), task, set(prompts) - held)}
+    return sorted(set(prompts) - held - alone)
+
+
+def _by_prompt(session: Session, model: Model, columns: Sequence[str], task: str, prompts: Collection[str]) -> list[Any]:
+    return select_by(session, model, columns, ("task", "prompt_hash"), [(task, prompt) for prompt in prompts])
+
+
+def _remove_letters(session: Session, removal: Removal, stripped: Stripped) -> None:
+    """A body of theirs that lost its id takes the id along all the same: what had won it becomes a dead letter."""
+    for letter in _letters_of(session, removal):
+        session.connection().execute(delete(DeadLetter).where(_letters.c.id == letter.id))
+        said = parsed(letter.value)
+        if letter.reason == DeadReason.CONFLICTING_BODY and (kept := _stored(session, removal.task, said["event_id"])):
+            lost = {"id": hashlib.sha256(kept.encode()).hexdigest(), "value": kept.encode()}
+            insert_new(session, DeadLetter, [letter._asdict() | lost])
+            stripped.add(strip(session, removal.task, [said["event_id"]], _outcome(removal)))
+
+
+def _letters_of(session: Session, removal: Removal) -> Iterator[Row[Any]]:
+    last = ""
+    while page := session.connection().execute(_page(last)).all():
+        last = page[-1].id
+        yield from (letter for letter in page if _is_theirs(removal, letter))
+
+
+def _page(after: str) -> Select[Any]:
+    return select(_letters).where(_letters.c.id > after).order_by(_letters.c.id).limit(_LETTERS)
+
+
+def _is_theirs(removal: Removal, letter: Row[Any]) -> bool:
+    if removal.before is None:
+        return claimed(letter.value) == (removal.task, removal.user)
+    if parsed(letter.value).get("task") != removal.task:
+        return False
+    lost = letter.reason == DeadReason.CONFLICTING_BODY
+    happened: datetime = event_adapter.validate_json(letter.value).occurred_at if lost else letter.received_at
+    return happened < removal.before
+
+
+def _stored(session: Session, task: str, event_id: str) -> str | None:
+    which = (_events.c.task == task, _events.c.event_id == event_id, _events.c.body != "")
+    return session.connection().execute(select(_events.c.body).where(*which)).scalar()
+
+
+def _relabel(session: Session, removal: Removal) -> None:
+    """Of events that are both erased and expired it counts that they are expired; not before rounds were seen to."""
+    if removal.before is not None:
+        waits = exists().where(col(Erasure.task) == removal.task, col(Erasure.rounds_at).is_(None))
+        both = (_events.c.task == removal.task, _events.c.occurred_at < removal.before, _events.c.outcome == Outcome.ERASED.value)
+        session.connection().execute(update(_events).where(*both, ~waits).values(outcome=Outcome.EXPIRED.value))

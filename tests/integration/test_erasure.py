@@ -1,0 +1,331 @@
+"""A user is forgotten: over the real API, the real embedded log and real databases, whatever comes first and whatever dies."""
+
+import contextlib
+import json
+import os
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text as sql
+from sqlmodel import SQLModel, func, select
+from starlette.testclient import TestClient
+
+from ingest.app import create_app
+from ingest.database import Database
+from ingest.events import Event, canonical
+from ingest.keys import SCOPES, KeyRing, create_key
+from ingest.log import LogUnavailable, NewRecord
+from ingest.log.embedded import EmbeddedLog
+from ingest.settings import RetentionSettings, Settings, TaskSettings
+from pairing.tables import AskedPrompt, Erasure, LateRecord, Retention, StoredEvent
+from pairing.worker import Worker
+from tests.services.feedback import (
+    PROMPT,
+    START,
+    TASK,
+    acceptance,
+    choice,
+    edit,
+    event,
+    generation,
+    held,
+    preference,
+    record,
+    ref,
+    regeneration,
+)
+from tests.services.ledger import Ledger, everything, ledger, settings_for
+from tests.services.postgres import empty_database, postgres
+from tests.standins.log import MemoryLog
+
+SECRET = "the sea is made of marmalade"
+ANN = "ann-7f3a"
+WITHIN_S = 30
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/whetstone.db"
+        return
+    with empty_database(request.getfixturevalue("server"), f"test{os.urandom(4).hex()}") as empty:
+        yield empty
+
+
+def of_ann() -> list[Event]:
+    """One event of every kind that holds content, and some that name Ann's generations."""
+    mine = {"user": ANN}
+    return [
+        generation("a1", SECRET, "beta", prompt=SECRET + "?", **mine),
+        choice("a-choice", ref("a1", 1), ref("a1"), ref("a1", 1), **mine),
+        edit("a-edit", "a1", SECRET + "!", **mine),
+        generation("a2", "gamma " + SECRET, **mine),
+        regeneration("a-again", "a2", "shared", **mine),
+        acceptance("a-kept", "shared", **mine),
+        preference("a-pair", SECRET, "delta", prompt=[{"role": "user", "content": SECRET}], **mine),
+        event("rating", "a-rating", reply=ref("a1"), thumb="up", tags={"why": SECRET}, **mine),
+        acceptance("a-carried", "a3", generation=held("a3", SECRET), **mine),
+    ]
+
+
+def of_others() -> list[Event]:
+    return [
+        generation("shared", "alpha", "beta", user="bob"),
+        choice("b-choice", ref("shared"), ref("shared"), ref("shared", 1), user="bob"),
+        choice("b-of-ann", ref("a1"), ref("a1"), ref("a1", 1), user="bob"),
+        preference("b-pair", "one", "two", user=None),
+    ]
+
+
+def erasure(event_id: str = "forget", **fields: str) -> Event:
+    return event("erasure", event_id, at=5, user=ANN, **fields)
+
+
+@dataclass
+class Installation:
+    """The real API before the real log before a real worker, all in one directory."""
+
+    directory: Path
+    settings: Settings
+    database: Database
+    log: EmbeddedLog
+    client: TestClient
+    key: str
+
+    def send(self, *events: Event) -> None:
+        body = {"events": [json.loads(canonical(one)) for one in events]}
+        answer = self.client.post("/v1/feedback/batch", json=body, headers={"Authorization": f"Bearer {self.key}"})
+        assert answer.status_code == 202, answer.text
+
+    def work(self, turns: int = 4) -> None:
+        with contextlib.closing(Worker(self.settings, self.database, self.log, "one")) as worker:
+            for _ in range(turns):
+                worker.turn()
+
+    def files_with(self, said: str) -> list[str]:
+        return sorted(path.name for path in self.directory.rglob("*") if path.is_file() and said.encode() in path.read_bytes())
+
+    def proof(self) -> Erasure:
+        with self.database.read() as session:
+            return session.exec(select(Erasure)).one()
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    settings = settings_for().model_copy(update={"data_dir": tmp_path})
+    database, log = Database(f"sqlite:///{tmp_path}/whetstone.db"), EmbeddedLog(tmp_path / "log.db", 4)
+    SQLModel.metadata.create_all(database.engine)
+    with database.begin() as session:
+        key = create_key(session, "test", ["*"], SCOPES)
+    api = create_app(Settings(tasks=settings.tasks), log, KeyRing(database), now=lambda: START + timedelta(days=1))
+    with TestClient(api, base_url="http://localhost:8401") as client:
+        yield Installation(tmp_path, settings, database, log, client, key)
+    database.close()
+
+
+def test_what_an_erased_user_wrote_is_in_no_file_any_more(installation: Installation) -> None:
+    installation.send(*of_ann()[:5], *of_others())
+    installation.work()
+    installation.log.expire(0)
+    assert installation.database.truncate_wal()
+    installation.send(*of_ann()[5:])
+    installation.work()
+    assert installation.files_with(SECRET) == ["log.db", "log.db-wal", "whetstone.db", "whetstone.db-wal"]
+    installation.send(erasure())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.files_with(ANN) in (["log.db"], ["log.db-wal"])  # the erasure's own record, for replays
+    proof = installation.proof()
+    assert (proof.task, proof.event_id, proof.events, proof.log) == (TASK, "forget", len(of_ann()), "removed")
+    assert proof.erased_at is not None
+
+
+def test_what_comes_later_from_an_erased_user_is_kept_nowhere(installation: Installation) -> None:
+    installation.send(erasure())
+    installation.work()
+    installation.send(*of_others(), *of_ann())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.proof().events == len(of_ann())
+    with installation.database.read() as session:
+        assert not session.exec(select(LateRecord)).all()
+
+
+def test_others_keep_what_is_theirs(installation: Installation) -> None:
+    installation.send(*of_ann(), *of_others(), erasure())
+    installation.work()
+    with ledger(settings=installation.settings) as without:
+        without.add(*of_others())
+        wanted = {one["id"] for one in everything(without.database)["pairs"].values()}
+    found = everything(installation.database)
+    assert found["pairs"].keys() == wanted
+    assert found["outcomes"][TASK, "b-of-ann"] == "waiting-for-generation"
+    with installation.database.read() as session:
+        prompts = session.exec(select(AskedPrompt.prompt)).all()
+    assert prompts == [json.dumps(PROMPT)]
+
+
+def test_an_erasure_is_not_done_while_somebody_still_reads_what_was(installation: Installation) -> None:
+    installation.send(*of_ann())
+    installation.work()
+    with contextlib.closing(sqlite3.connect(installation.directory / "whetstone.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        installation.send(erasure())
+        installation.work()
+        assert installation.proof().erased_at is None
+    installation.work()
+    assert installation.proof().erased_at is not None
+    assert installation.files_with(SECRET) == []
+
+
+def test_evaluations_that_repeat_an_erased_users_prompt_go_with_it(installation: Installation) -> None:
+    asked = generation("a1", "alpha", prompt=SECRET, user=ANN)
+    again = event("generation", "judged", user=None, purpose="evaluation", **held("judged", "beta", prompt=SECRET))
+    other = event("generation", "kept", user=None, purpose="evaluation", **held("kept", "beta", prompt="Another one."))
+    installation.send(asked, again, other, erasure())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.files_with("Another one.") != []
+
+
+def dumped(database: Database) -> str:
+    """Every value of every table."""
+    with database.read() as session:
+        return str([session.execute(sql(f'SELECT * FROM "{table}"')).all() for table in SQLModel.metadata.tables])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_order_of_arrival_leaves_anything_of_an_erased_user(url: str, seed: int) -> None:
+    chance = random.Random(seed)
+    sent = [*of_ann(), *of_others(), erasure(), *of_ann()]
+    chance.shuffle(sent)
+    with ledger(url) as here, ledger() as at_once:
+        while sent:
+            here.add(*sent[:3])
+            sent = sent[3:]
+        at_once.add(*of_ann(), *of_others(), erasure())
+        assert everything(here.database) == everything(at_once.database)
+        assert SECRET not in dumped(here.database)
+        assert ANN not in dumped(here.database)
+        here.database.engine.dispose()
+
+
+def test_a_user_with_many_events_is_forgotten_in_many_small_steps(url: str) -> None:
+    sent = [generation(f"g{n}", SECRET, "beta", user=ANN) for n in range(25)]
+    sent += [choice(f"c{n}", ref(f"g{n}"), ref(f"g{n}"), ref(f"g{n}", 1), user=ANN) for n in range(25)]
+    with ledger(url) as here:
+        here.add(*sent)
+        assert here.pairs()
+        here.log.append([record(erasure())]).result()
+        with contextlib.closing(Worker(here.settings, here.database, here.log, "one")) as worker:
+            worker._remover.most_events = 4
+            worker.turn()
+            assert held_back(here) > 0
+            for _ in range(10):
+                worker.turn()
+        assert (here.pairs(), held_back(here)) == ([], 0)
+        assert proofs(here)[0].events == 50
+        here.database.engine.dispose()
+
+
+def held_back(here: Ledger) -> int:
+    with here.database.read() as session:
+        return session.exec(select(func.count()).where(StoredEvent.body != "")).one()
+
+
+def proofs(here: Ledger) -> Sequence[Erasure]:
+    with here.database.read() as session:
+        return session.exec(select(Erasure)).all()
+
+
+class Stubborn(MemoryLog):
+    """A log that cannot be cleaned for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleaned = False
+
+    def forget(self, *args: object) -> int:
+        if not self.cleaned:
+            raise LogUnavailable("somebody reads")
+        return super().forget(*args)  # type: ignore[arg-type]
+
+
+def test_a_removal_goes_on_after_a_restart_where_it_was(url: str) -> None:
+    with ledger(url) as here:
+        here.log = log = Stubborn()
+        here.add(*of_ann(), erasure())
+        assert SECRET not in dumped(here.database)
+        assert proofs(here)[0].erased_at is None
+        assert any(SECRET.encode() in one.value for one in log.records)
+        log.cleaned = True
+        here.add()  # another worker
+        assert proofs(here)[0].erased_at is not None
+        assert not any(SECRET.encode() in one.value for one in log.records)
+        assert ANN not in dumped(here.database)
+        here.database.engine.dispose()
+
+
+def test_dead_letters_of_an_erased_user_go(url: str) -> None:
+    wrong = {"type": "edit", "event_id": "x", "task": TASK, "user": ANN, "saved": SECRET}
+    lost = [edit("same", "shared", text, user=who) for text, who in ((SECRET, ANN), (SECRET, "bob"), ("hers", ANN))]
+    with ledger(url) as here:
+        here.add_records([NewRecord(b"k", json.dumps(wrong).encode())])
+        here.add(*lost)
+        assert len(here.dead()) == 3
+        here.add(erasure())
+        here.add_records([NewRecord(b"k", json.dumps(wrong | {"event_id": "later"}).encode())])
+        assert [json.loads(letter.value)["user"] for letter in here.dead()] == ["bob"]
+        assert here.outcome("same") == "erased"
+        here.database.engine.dispose()
+
+
+def test_a_log_that_is_read_again_into_an_empty_database_erases_again(installation: Installation, tmp_path: Path) -> None:
+    installation.send(*of_ann(), *of_others(), erasure())
+    installation.work()
+    with contextlib.closing(Database(f"sqlite:///{tmp_path}/second.db")) as second:
+        SQLModel.metadata.create_all(second.engine)
+        with contextlib.closing(Worker(installation.settings, second, installation.log, "two")) as worker:
+            for _ in range(4):
+                worker.turn()
+        assert everything(second)["pairs"] == everything(installation.database)["pairs"]
+        assert everything(second)["dead"] == []
+        with second.read() as session:
+            assert session.exec(select(Erasure.user_hash)).all() == [installation.proof().user_hash]
+
+
+def expiring(days: float | None) -> Settings:
+    task = TaskSettings(retention=RetentionSettings(days=days))
+    return settings_for().model_copy(update={"tasks": {TASK: task}})
+
+
+def test_events_older_than_the_task_keeps_them_lose_their_content(url: str) -> None:
+    old = [generation("g", SECRET, "beta", user=None), choice("c", ref("g"), ref("g"), ref("g", 1))]
+    new_at = (datetime.now(START.tzinfo) - START).total_seconds()
+    new = [generation("h", "alpha", "beta", at=new_at), choice("d", ref("h"), ref("h"), ref("h", 1), at=new_at)]
+    with ledger(url, expiring(None)) as here:
+        here.add(*old, *new)
+        assert len(here.pairs()) == 2
+        here.settings = expiring(2)
+        here.add()
+        assert here.pairs() == [("alpha", "beta")]
+        assert (here.outcome("g"), here.outcome("c"), here.outcome("d")) == ("expired", "expired", "paired")
+        assert SECRET not in dumped(here.database)
+        here.add(edit("late", "h", SECRET, at=1))
+        assert here.outcome("late") == "expired"
+        assert SECRET not in dumped(here.database)
+        with here.database.read() as session:
+            assert session.exec(select(Retention)).one().done_at is not None
+        here.database.engine.dispose()
