@@ -16,7 +16,7 @@ from sqlmodel import SQLModel, func, select
 from ingest.database import Database
 from ingest.events import Event
 from ingest.settings import Settings
-from pairing.tables import Mark, Offset
+from pairing.tables import LateRecord, Mark, Offset, Removal
 from pairing.worker import Worker
 from tests.services.feedback import record
 from tests.services.histories import SETTINGS, WORLD, events
@@ -146,7 +146,8 @@ def is_done(database: Database, log: MemoryLog) -> bool:
     ends = {partition: end for partition, end in log.end_offsets().items() if end}
     with database.read() as session:
         offsets = {row.partition: row.next for row in session.exec(select(Offset)).all()}
-        return offsets == ends and session.exec(select(func.count()).select_from(Mark)).one() == 0
+        left = [session.exec(select(func.count()).select_from(waiting)).one() for waiting in (Mark, Removal, LateRecord)]
+    return offsets == ends and not any(left)
 
 
 def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str]]) -> None:

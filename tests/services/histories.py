@@ -13,11 +13,11 @@ CHAT = [{"role": "user", "content": "Describe the sea."}]
 DRAFT = "A long draft about the sea, the land and all that lives there, in many words that nobody ever changed. " * 4
 _WRITTEN = (("beta", None), ("gamma", "summarise-r000001"), ("beta", "summarise-r000002"), ("delta", None))
 WORLD = (
-    *(generation(f"g{n}", "alpha", text, adapter=by) for n, (text, by) in enumerate(_WRITTEN)),
-    generation("long", DRAFT, "alpha"),
-    generation("chat", "alpha", "beta", prompt=CHAT),
-    generation("judged", "alpha", "beta", purpose="evaluation"),
-    generation("other", "alpha", "beta", prompt="Another one."),
+    *(generation(f"g{n}", "alpha", text, adapter=by, user=None) for n, (text, by) in enumerate(_WRITTEN)),
+    generation("long", DRAFT, "alpha", user=None),
+    generation("chat", "alpha", "beta", prompt=CHAT, user=None),
+    generation("judged", "alpha", "beta", purpose="evaluation", user=None),
+    generation("other", "alpha", "beta", prompt="Another one.", user=None),
 )
 """What was asked of the model."""
 CRITERIA = ("short", "polite", "unknown")

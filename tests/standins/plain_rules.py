@@ -29,7 +29,7 @@ from ingest.events import (
     ScoreEvent,
     canonical,
 )
-from ingest.settings import CriterionSettings, HoldoutSettings, Settings, SourcesSettings
+from ingest.settings import CriterionSettings, HoldoutSettings, Settings, TaskSettings
 from tests.standins.plain_story import NoReply, Reply, Story, Vote, asked_of, ids, last_of_each, order, said, sha256, voter_of
 
 SOURCES = ("expert", "edit", "preference", "choice", "criterion", "regeneration", "rating")
@@ -43,37 +43,40 @@ STANDINGS = ("paired", "draw", "outvoted", "superseded")
 def everything(events: Iterable[Event], settings: Settings) -> dict[str, Any]:
     """All that follows from the set of events: pairs and unpaired examples by content, outcomes by task and event_id, and
     dead letters by id."""
+    sent = list(events)
+    erased = {(event.task, event.user) for event in sent if isinstance(event, ErasureEvent)}
     bodies: defaultdict[tuple[str, str], dict[str, Event]] = defaultdict(dict)
-    for event in events:
+    for event in sent:
         bodies[event.task, event.event_id][sha256(canonical(event))] = event
-    counting = [same_id[min(same_id)] for same_id in bodies.values()]
-    found: dict[str, Any] = {"pairs": {}, "examples": {}, "outcomes": {}}
-    larger = {body_hash for same_id in bodies.values() for body_hash in same_id.keys() - {min(same_id)}}
-    found["dead"] = dict.fromkeys(larger, "conflicting-body")
-    for task in {task for task, _ in bodies}:
-        outcomes, pairs, examples = _of_task([event for event in counting if event.task == task], task, settings)
-        found["outcomes"] |= {(task, event_id): outcome for event_id, outcome in outcomes.items()}
-        found["pairs"] |= {(task, *key): pair for key, pair in pairs.items()}
-        found["examples"] |= {(task, *key): label for key, label in examples.items()}
+    found: dict[str, Any] = {"pairs": {}, "examples": {}, "outcomes": {}, "dead": {}}
+    counting: defaultdict[str, list[Event]] = defaultdict(list)
+    for (task, event_id), same_id in bodies.items():
+        living = {hash_: one for hash_, one in same_id.items() if not isinstance(one, ErasureEvent) and (task, one.user) not in erased}
+        absorbed = [one for hash_, one in same_id.items() if hash_ not in living]
+        if absorbed:  # an erased body takes its id with it, and an erasure before any other
+            applied = any(isinstance(one, ErasureEvent) for one in absorbed)
+            found["outcomes"][task, event_id] = "applied" if applied else "erased"
+        else:
+            counting[task].append(living[min(living)])
+        found["dead"] |= dict.fromkeys(sorted(living)[0 if absorbed else 1 :], "conflicting-body")
+    for task, of_task in counting.items():
+        story = _of_task(of_task, task, settings)
+        found["pairs"] |= {(task, *key): pair for key, pair in _pairs(story).items()}
+        found["outcomes"] |= {(task, event_id): outcome for event_id, outcome in story.outcomes.items()}
+        found["examples"] |= {(task, *key): label for key, label in story.examples.items()}
     return found
 
 
-def _of_task(events: Sequence[Event], task: str, settings: Settings) -> tuple[dict[str, str], dict[Any, Any], dict[Any, bool]]:
-    erased = {event.user for event in events if isinstance(event, ErasureEvent)}
-    outcomes = {event.event_id: "applied" for event in events if isinstance(event, ErasureEvent)}
-    outcomes |= {event.event_id: "erased" for event in events if event.user in erased and event.event_id not in outcomes}
-    living = [event for event in events if event.event_id not in outcomes]
-    for event in living:
-        if isinstance(event, GenerationEvent):
-            outcomes[event.event_id] = "evaluation" if event.purpose == "evaluation" else "recorded"
-        elif task not in settings.tasks:
-            outcomes[event.event_id] = "unknown-task"
+def _of_task(events: Sequence[Event], task: str, settings: Settings) -> Story:
+    story = Story(events, settings.tasks.get(task, TaskSettings()), settings.holdout)
+    for event in story.of(GenerationEvent):
+        story.reason([event], "evaluation" if event.purpose == "evaluation" else "recorded")
     if task not in settings.tasks:
-        return outcomes, {}, {}
-    story = Story(living, settings.tasks[task], settings.holdout, outcomes)
+        story.reason(events, "unknown-task")
+        return story
     for rule in (_preferences, _choices, _edits, _chains, _scores, _ratings):
         rule(story)
-    return story.outcomes, _pairs(story), story.examples
+    return story
 
 
 def _preferences(story: Story) -> None:
@@ -294,11 +297,12 @@ def _ratings(story: Story) -> None:
     )
     story.reason((one.event for one in opinions if one not in lasting), "superseded")
     for asked in {one.reply.asked for one in lasting}:
-        _rated(story, [one for one in lasting if one.reply.asked == asked])
+        of_prompt = [one for one in opinions if one.reply.asked == asked]
+        _rated(story, [one for one in of_prompt if one in lasting], frozenset(one.reply for one in of_prompt))
 
 
-def _rated(story: Story, opinions: list[Opinion]) -> None:
-    """The last opinions of the replies to one prompt."""
+def _rated(story: Story, opinions: list[Opinion], met: frozenset[Reply]) -> None:
+    """Each person's last opinion of each reply to one prompt. `met`: where they met those replies, the earlier times too."""
     nets: defaultdict[str, int] = defaultdict(int)
     for one in opinions:
         nets[one.reply.text] += 1 if one.up else -1
@@ -318,8 +322,8 @@ def _rated(story: Story, opinions: list[Opinion]) -> None:
                 chosen=chosen,
                 rejected=rejected,
                 says=ids(agreeing),
-                compared=frozenset(one.reply for one in behind),
-                also=ids(one.event for one in behind),
+                behind=ids(one.event for one in behind) | {one.reply.held_by for one in behind},
+                compared=met,
             )
         )
     asked = opinions[0].reply.asked

@@ -48,15 +48,10 @@ class Vote:
     rejected: Reply
     says: frozenset[str]
     """The feedback whose outcome it decides."""
+    behind: frozenset[str]
+    """All events that it rests on: feedback, and what holds the generations."""
     compared: frozenset[Reply]
-    """Every reply of either text that it rests on."""
-    also: frozenset[str] = frozenset()
-    """Other feedback that it rests on."""
-
-    @property
-    def behind(self) -> frozenset[str]:
-        """The ids of all events behind it."""
-        return (self.says | self.also | {reply.held_by for reply in self.compared}) - {""}
+    """Every reply of either text that was met."""
 
     def adapter(self, text: str) -> str | None:
         """That wrote this reply: of several the first by name."""
@@ -78,7 +73,7 @@ class Story:
     events: Sequence[Event]
     task: TaskSettings
     holdout: HoldoutSettings
-    outcomes: dict[str, str]
+    outcomes: dict[str, str] = field(default_factory=dict)
     votes: list[Vote] = field(default_factory=list)
     examples: dict[Any, bool] = field(default_factory=dict)
 
@@ -189,6 +184,8 @@ class Story:
         texts = chosen.text, rejected.text
         same = [one for one in self.votes if (one.event_id, one.chosen.text, one.rejected.text) == (event.event_id, *texts)]
         self.votes = [vote for vote in self.votes if vote not in same]
+        says = ids([event, *also]).union(*(vote.says for vote in same))
+        compared = frozenset((chosen, rejected)).union(*(vote.compared for vote in same))
         self.votes.append(
             Vote(
                 event_id=event.event_id,
@@ -197,8 +194,9 @@ class Story:
                 source=same[0].source if same else source,
                 chosen=chosen,
                 rejected=rejected,
-                says=ids([event, *also]).union(*(vote.says for vote in same)),
-                compared=frozenset((chosen, rejected)).union(*(vote.compared for vote in same)),
+                says=says,
+                behind=(says | {reply.held_by for reply in compared}) - {""},
+                compared=compared,
             )
         )
 
