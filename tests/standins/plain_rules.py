@@ -89,7 +89,7 @@ def _preferences(story: Story) -> None:
 
 
 def _choices(story: Story) -> None:
-    for event in story.choices:
+    for event in story.choices.values():
         try:
             shown = story.shown(event)
         except NoReply as why:
@@ -107,13 +107,13 @@ def _choices(story: Story) -> None:
                 story.vote(event, event.shown[0].generation_id, _source(event, "choice"), picked, other)
             elif all(one.text == picked.text for one in others):
                 story.reason([event], "same-text")
-    story.reason((one for one in story.of(ChoiceEvent) if one not in story.choices), "superseded")
+    story.reason((one for one in story.of(ChoiceEvent) if one.event_id not in story.choices), "superseded")
 
 
 def _edits(story: Story) -> None:
-    for event, ref in story.edits:
+    for event, ref in story.edits.values():
         try:
-            draft, saved = story.reply(ref), _saved(story, event, ref)
+            draft, saved = story.reply(ref), story.saved(event, ref)
         except NoReply as why:
             story.reason([event], str(why))
             continue
@@ -122,15 +122,7 @@ def _edits(story: Story) -> None:
             story.reason([event], lacking)
         else:
             story.vote(event, event.reply.generation_id, _source(event, "edit"), saved, draft)
-    lasting = {event.event_id for event, _ in story.edits}
-    story.reason((one for one in story.of(EditEvent) if one.event_id not in lasting), "superseded")
-
-
-def _saved(story: Story, event: EditEvent, ref: ReplyRef) -> Reply:
-    """What a person saved over a draft. A draft that was saved as it is was written by the model all the same."""
-    draft = story.reply(ref)
-    text = said(event.saved, json.loads(draft.asked.prompt))
-    return Reply(draft.asked, text, draft.held_by, draft.adapter if text == draft.text else None)
+    story.reason((one for one in story.of(EditEvent) if one.event_id not in story.edits), "superseded")
 
 
 def _chains(story: Story) -> None:
@@ -166,50 +158,30 @@ def _broken(story: Story, link: RegenerationEvent) -> str | None:
 
 def _chain(story: Story, links: list[RegenerationEvent]) -> None:
     members = {id_ for link in links for id_ in _ends(link)}
-    closings = [closing for closing in _closings(story) if closing[1].generation_id in members]
-    accepting = [event for event, _, _ in closings if isinstance(event, AcceptanceEvent)]
+    closings = [closing for id_ in members for closing in story.closings.get(id_, ())]
+    accepting = [closing.event for closing in closings if isinstance(closing.event, AcceptanceEvent)]
     steps = _steps(links)
     if steps is None:
         return story.reason([*links, *accepting], "cycle")
     if not closings:
         return story.reason(links, "waiting-for-closing")
-    last, ref, kept = max(closings, key=lambda closing: order(closing[0]))
-    story.reason((event for event in accepting if event is not last), "superseded")
-    thrown_away = sorted({link.reply for link in links} - {ref}, key=lambda one: (steps[one.generation_id], *_name(one)))
+    last = max(closings, key=lambda closing: order(closing.event))
+    story.reason((event for event in accepting if event is not last.event), "superseded")
+    thrown_away = sorted({link.reply for link in links} - {last.ref}, key=lambda one: (steps[one.generation_id], *_name(one)))
     others: list[Reply] = []
     for one in thrown_away:
         try:
             reply = story.reply(one)
         except NoReply as why:
             return story.reason([*links, *accepting], str(why))
-        if reply.asked != kept.asked:  # and so is one between, or the chain would end there
+        if reply.asked != last.kept.asked:  # and so is one between, or the chain would end there
             return story.reason([*links, *accepting], "waiting-for-generation")
-        others += [reply] if reply.text != kept.text else []
+        others += [reply] if reply.text != last.kept.text else []
         if others and story.task.pairing.regeneration == "first":
             break
     for other in others:
-        story.vote(last, ref.generation_id, "regeneration", kept, other, also=links)
+        story.vote(last.event, last.ref.generation_id, "regeneration", last.kept, other, also=links)
     return story.reason([*links, *accepting], "nothing-rejected")
-
-
-def _closings(story: Story) -> Iterator[tuple[Event, ReplyRef, Reply]]:
-    """What kept a reply: the event, the reply that it named, and what was kept."""
-    for choice in story.choices:
-        if isinstance(choice.picked, ReplyRef):
-            try:
-                yield choice, choice.picked, story.shown(choice)[choice.shown.index(choice.picked)]
-            except NoReply:
-                continue
-    for edit, ref in story.edits:
-        try:
-            yield edit, ref, _saved(story, edit, ref)
-        except NoReply:
-            continue
-    for acceptance in story.of(AcceptanceEvent):
-        try:
-            yield acceptance, acceptance.reply, story.reply(acceptance.reply)
-        except NoReply:
-            continue
 
 
 def _scores(story: Story) -> None:
@@ -244,8 +216,7 @@ def _scored(story: Story, scores: list[ScoreEvent]) -> None:
         else:
             story.vote(max(deciding, key=order), "", "criterion", chosen, rejected, also=deciding, voter="criteria")
     if len(whole) > 1:
-        unsaid = [score for of in whole.values() for score in of if not any(score.event_id in vote.says for vote in story.votes)]
-        story.reason(unsaid, "between" if ends else "small-margin")
+        story.reason((score for of in whole.values() for score in of), "between" if ends else "small-margin")  # unless a vote says more
     story.reason((score for score in lasting if score.reply.candidate not in whole or len(whole) < 2), "waiting-for-score")
 
 
@@ -313,18 +284,15 @@ def _rated(story: Story, opinions: list[Opinion], met: frozenset[Reply]) -> None
         behind = [one for one in opinions if one.reply.text in match]
         chosen, rejected = (next(one.reply for one in behind if one.reply.text == text) for text in match)
         agreeing = [one.event for one in behind if one.up == (one.reply.text == chosen.text)]
-        story.votes.append(
-            Vote(
-                event_id="",
-                voter="ratings",
-                order=(),
-                source="rating",
-                chosen=chosen,
-                rejected=rejected,
-                says=ids(agreeing),
-                behind=ids(one.event for one in behind) | {one.reply.held_by for one in behind},
-                compared=met,
-            )
+        story.said["", chosen.text, rejected.text] = Vote(
+            voter="ratings",
+            order=(),
+            source="rating",
+            chosen=chosen,
+            rejected=rejected,
+            says=ids(agreeing),
+            behind=ids(one.event for one in behind) | {one.reply.held_by for one in behind},
+            compared=met,
         )
     asked = opinions[0].reply.asked
     alone = nets.keys() - {text for match in matches for text in match}
@@ -394,12 +362,12 @@ def _name(ref: ReplyRef) -> tuple[str, int]:
 
 
 def _connected(links: Iterable[RegenerationEvent]) -> list[list[RegenerationEvent]]:
-    chains: list[list[RegenerationEvent]] = []
+    chains: dict[str, list[RegenerationEvent]] = {}  # by each generation that is in it
     for link in links:
-        touching = [chain for chain in chains if any(_ends(link) & _ends(other) for other in chain)]
-        chains = [chain for chain in chains if chain not in touching]
-        chains.append([link, *(other for chain in touching for other in chain)])
-    return chains
+        touching = {id(chain): chain for end in _ends(link) if (chain := chains.get(end))}
+        chain = [link, *(other for one in touching.values() for other in one)]
+        chains |= {end: chain for other in chain for end in _ends(other)}
+    return list({id(chain): chain for chain in chains.values()}.values())
 
 
 def _steps(links: Iterable[RegenerationEvent]) -> dict[str, int] | None:

@@ -1,5 +1,6 @@
 """What the plain model of the rules speaks of: the events of one task, the replies that they name, and votes."""
 
+import contextlib
 import hashlib
 import json
 from collections import defaultdict
@@ -8,7 +9,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ingest.events import ChoiceEvent, EditEvent, Event, Generation, GenerationEvent, PreferenceEvent, ReplyRef, canonical
+from ingest.events import (
+    AcceptanceEvent,
+    ChoiceEvent,
+    EditEvent,
+    Event,
+    Generation,
+    GenerationEvent,
+    PreferenceEvent,
+    ReplyRef,
+    canonical,
+)
 from ingest.settings import HoldoutSettings, TaskSettings
 
 E = TypeVar("E")
@@ -40,7 +51,6 @@ class Reply:
 class Vote:
     """What an event says: to this prompt, rather this reply than that one."""
 
-    event_id: str
     voter: Hashable
     order: tuple[Any, ...]
     source: str
@@ -62,6 +72,15 @@ class Vote:
         return self.chosen.asked, frozenset((self.chosen.text, self.rejected.text))
 
 
+@dataclass(frozen=True)
+class Closing:
+    """An event that kept a reply: the one that it named, and what was kept."""
+
+    event: ChoiceEvent | EditEvent | AcceptanceEvent
+    ref: ReplyRef
+    kept: Reply
+
+
 class NoReply(Exception):
     """What is named cannot be compared; the message is the outcome that says why."""
 
@@ -74,8 +93,13 @@ class Story:
     task: TaskSettings
     holdout: HoldoutSettings
     outcomes: dict[str, str] = field(default_factory=dict)
-    votes: list[Vote] = field(default_factory=list)
+    said: dict[tuple[str, str, str], Vote] = field(default_factory=dict)
+    """Votes by event and by the texts of the two replies."""
     examples: dict[Any, bool] = field(default_factory=dict)
+
+    @property
+    def votes(self) -> list[Vote]:
+        return list(self.said.values())
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -96,18 +120,40 @@ class Story:
         return {version.generation_id: (version, event_id) for *_, event_id, version in best_last}
 
     @cached_property
-    def choices(self) -> list[ChoiceEvent]:
-        """A later choice of the same person on one of its generations replaces a choice whole."""
-        every = self.of(ChoiceEvent)
-        on = {one.event_id: {ref.generation_id for ref in one.shown} for one in every}
-        return [
-            one
-            for one in every
-            if not any(
-                order(later) > order(one) and person(later) == person(one) and on[later.event_id] & on[one.event_id]
-                for later in every
-            )
-        ]
+    def choices(self) -> dict[str, ChoiceEvent]:
+        """By id. A later choice of the same person on one of its generations replaces a choice whole."""
+        every = {one.event_id: one for one in self.of(ChoiceEvent)}
+        on = [(person(one), ref.generation_id, one.event_id) for one in every.values() for ref in one.shown]
+        lasting = last_of_each(on, lambda place: place[:2], by=lambda place: order(every[place[2]]))
+        return {id_: one for id_, one in every.items() if all(place in lasting for place in on if place[2] == id_)}
+
+    @cached_property
+    def edits(self) -> dict[str, tuple[EditEvent, ReplyRef]]:
+        """By id, a person's last edit of each draft, and that draft."""
+        found: list[tuple[EditEvent, ReplyRef]] = []
+        for edit in self.of(EditEvent):
+            try:
+                found.append((edit, self.draft(edit)))
+            except NoReply as why:
+                self.reason([edit], str(why))
+        lasting = last_of_each(found, lambda one: (person(one[0]), one[1]), by=lambda one: order(one[0]))
+        return {edit.event_id: (edit, ref) for edit, ref in lasting}
+
+    @cached_property
+    def closings(self) -> dict[str, list[Closing]]:
+        """By generation, what kept a reply of it: a choice, an edit or an acceptance."""
+        found: defaultdict[str, list[Closing]] = defaultdict(list)
+        for event in (*self.choices.values(), *(edit for edit, _ in self.edits.values()), *self.of(AcceptanceEvent)):
+            with contextlib.suppress(NoReply):
+                if isinstance(event, EditEvent):
+                    _, ref = self.edits[event.event_id]
+                    found[ref.generation_id].append(Closing(event, ref, self.saved(event, ref)))
+                elif isinstance(event, AcceptanceEvent):
+                    found[event.reply.generation_id].append(Closing(event, event.reply, self.reply(event.reply)))
+                elif isinstance(event.picked, ReplyRef):
+                    kept = self.shown(event)[event.shown.index(event.picked)]
+                    found[event.picked.generation_id].append(Closing(event, event.picked, kept))
+        return found
 
     def draft(self, edit: EditEvent) -> ReplyRef:
         """The model's draft of an edit: that of the edit that it started from, if it started from one.
@@ -125,17 +171,6 @@ class Story:
             seen.add(earlier.event_id)
             edit = earlier
         return edit.reply
-
-    @cached_property
-    def edits(self) -> list[tuple[EditEvent, ReplyRef]]:
-        """A person's last edit of each draft."""
-        found: list[tuple[EditEvent, ReplyRef]] = []
-        for edit in self.of(EditEvent):
-            try:
-                found.append((edit, self.draft(edit)))
-            except NoReply as why:
-                self.reason([edit], str(why))
-        return last_of_each(found, lambda one: (person(one[0]), one[1]), lambda one: order(one[0]))
 
     def reply(self, ref: ReplyRef) -> Reply:
         """Raises NoReply where there is none to learn from."""
@@ -164,6 +199,12 @@ class Story:
             raise NoReply("different-prompts")
         return whole
 
+    def saved(self, edit: EditEvent, ref: ReplyRef) -> Reply:
+        """What a person saved over a draft. A draft that was saved as it is was written by the model all the same."""
+        draft = self.reply(ref)
+        text = said(edit.saved, json.loads(draft.asked.prompt))
+        return Reply(draft.asked, text, draft.held_by, draft.adapter if text == draft.text else None)
+
     def vote(
         self,
         event: Event,
@@ -181,23 +222,19 @@ class Story:
             also: other feedback that it rests on.
             voter: if it is no person.
         """
-        texts = chosen.text, rejected.text
-        same = [one for one in self.votes if (one.event_id, one.chosen.text, one.rejected.text) == (event.event_id, *texts)]
-        self.votes = [vote for vote in self.votes if vote not in same]
-        says = ids([event, *also]).union(*(vote.says for vote in same))
-        compared = frozenset((chosen, rejected)).union(*(vote.compared for vote in same))
-        self.votes.append(
-            Vote(
-                event_id=event.event_id,
-                voter=voter or voter_of(event, on),
-                order=order(event),
-                source=same[0].source if same else source,
-                chosen=chosen,
-                rejected=rejected,
-                says=says,
-                behind=(says | {reply.held_by for reply in compared}) - {""},
-                compared=compared,
-            )
+        key = event.event_id, chosen.text, rejected.text
+        same = self.said.get(key)
+        says = ids([event, *also]) | (same.says if same else set())
+        compared = frozenset((chosen, rejected)) | (same.compared if same else set())
+        self.said[key] = Vote(
+            voter=voter or voter_of(event, on),
+            order=order(event),
+            source=same.source if same else source,
+            chosen=chosen,
+            rejected=rejected,
+            says=says,
+            behind=(says | {reply.held_by for reply in compared}) - {""},
+            compared=compared,
         )
 
 
