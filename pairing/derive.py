@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 from sqlmodel import Session, col, select
@@ -92,10 +93,18 @@ class Deriver:
 
 def try_lock(session: Session, task: str, alone: bool) -> bool:
     """Whether this transaction may derive for the task. `alone`: it is the only one that writes, and needs no lock."""
-    if alone:
-        return True
+    return alone or bool(_lock(session, "pg_try_advisory_xact_lock", task))
+
+
+def lock(session: Session, task: str, alone: bool) -> None:
+    """As try_lock, and waits until it may."""
+    if not alone:
+        _lock(session, "pg_advisory_xact_lock", task)
+
+
+def _lock(session: Session, function: str, task: str) -> Any:
     key = {"locks": _LOCKS, "task": zlib.crc32(task.encode()) - 2**31}
-    return bool(session.connection().execute(text("SELECT pg_try_advisory_xact_lock(:locks, :task)"), key).scalar())
+    return session.connection().execute(text(f"SELECT {function}(:locks, :task)"), key).scalar()
 
 
 def _tally(ballot: Ballot, vote: Vote) -> Tally:

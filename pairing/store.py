@@ -63,12 +63,17 @@ def advance(session: Session, log_id: str, reads: Mapping[int, Read]) -> None:
 
 
 def store(session: Session, batch: Batch, split: Splitter, known: Known) -> dict[str, Fresh]:
-    """Sort out, by task, what is new of a batch; of two bodies under one id the smaller hash stays.
-
-    The events themselves are written by `leave`, or with their outcome when they are derived; those that are erased or
-    expired are written here, without their content.
-    """
+    """Sort out, by task, what is new of a batch; what is erased or expired is written here, without its content."""
     freed = absorb(session, batch, known)
+    return sort_out(session, batch, split, freed)
+
+
+def sort_out(session: Session, batch: Batch, split: Splitter, freed: Mapping[str, Stripped] | None = None) -> dict[str, Fresh]:
+    """What is new of a batch, by task; of two bodies under one id the smaller hash stays. `freed` is to be derived again.
+
+    The events themselves are written by `leave`, or with their outcome when they are derived.
+    """
+    freed = freed or {}
     by_task: defaultdict[str, list[Accepted]] = defaultdict(list)
     for accepted in batch.events.values():
         by_task[accepted.event.task].append(accepted)
