@@ -30,6 +30,7 @@ COMMANDS = {
     "keys": Entry("ingest.cli:keys", "API keys: create, list, revoke.", _PEOPLE),
     "pairs": Entry("pairing.cli:pairs", "The pairs that feedback became.", _PEOPLE),
     "dead-letters": Entry("pairing.cli:dead_letters", "Events that could not be processed, with the reason.", _PEOPLE),
+    "erasures": Entry("pairing.erasures_cli:erasures", "The proofs that users were erased.", _PEOPLE),
     "rounds": Entry("trainer.cli:rounds", "The trainings, and what the gate said of each.", _PEOPLE),
     "adapters": Entry("serving.cli:adapters", "The adapters: list, promote, roll back.", _PEOPLE),
     "ingest": Entry("ingest.cli:ingest", "The feedback API.", _PROCESSES),
