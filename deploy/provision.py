@@ -6,6 +6,9 @@ import secrets
 import tomllib
 from pathlib import Path
 
+from pydantic import SecretStr
+from sqlmodel import Session
+
 from deploy.migrations import upgrade
 from ingest.database import Database
 from ingest.keys import SCOPES, KeyRing, Scope, create_key
@@ -13,7 +16,11 @@ from ingest.problems import Problem
 from ingest.settings import Settings, load_settings, secrets_file
 
 _APP: tuple[Scope, ...] = ("inference", "feedback", "carried-generation")
-_ROUNDS: tuple[Scope, ...] = ("inference", "admin")
+_OF_TRAINER: dict[str, tuple[str, tuple[Scope, ...]]] = {
+    "gateway_key": ("rounds", ("inference", "admin")),
+    "criteria_key": ("criteria", ("inference", "criterion")),
+}
+"""Keys that the trainer uses itself: by their setting, name and scopes."""
 
 
 def provision() -> Settings:
@@ -55,13 +62,19 @@ def _make_secrets(database: Database, settings: Settings) -> None:
         for section, configured in {"holdout": settings.holdout.key, "erasure": settings.erasure.key}.items()
         if (key := kept.get(section, {}).get("key") or (None if configured else secrets.token_urlsafe(32)))
     }
-    gateway = settings.trainer.gateway_key.get_secret_value() if settings.trainer.gateway_key else None
     with database.begin() as session:
-        if not _is_known(database, gateway):
-            gateway = create_key(session, "rounds", ["*"], _ROUNDS)
-        made["trainer"] = {"gateway_key": gateway}
+        made["trainer"] = _trainer_keys(database, session, settings)
         if made != kept:
             _write_private(file, "# Made by the set-up. The holdout key and the erasure key must never change.\n" + _toml(made))
+
+
+def _trainer_keys(database: Database, session: Session, settings: Settings) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for setting, (name, scopes) in _OF_TRAINER.items():
+        secret: SecretStr | None = getattr(settings.trainer, setting)
+        kept = secret.get_secret_value() if secret else None
+        keys[setting] = kept if kept and _is_known(database, kept) else create_key(session, name, ["*"], scopes)
+    return keys
 
 
 def _is_known(database: Database, key: str | None) -> bool:

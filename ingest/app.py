@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,8 +34,16 @@ _DESCRIPTION = "Tell Whetstone what people did with the model's replies. Send th
 _OUTCOMES = {202: "accepted", 401: "denied", 403: "denied", 503: "unavailable"}
 
 
+Routes = Callable[[Database, KeyRing], APIRouter]
+"""Routes of a later stage behind the same door: made over ingest's database and keys, inside its guard."""
+
+
 def create_app(
-    settings: Settings, log: Appends, keys: KeyRing, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: Settings,
+    log: Appends,
+    keys: KeyRing,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """The feedback API over this log, which it closes when it ends.
 
@@ -51,6 +59,8 @@ def create_app(
     app.get("/metrics", responses=answers(401, 403, 503), openapi_extra=wants_key())(door.metrics)
     app.get("/healthz")(healthz)
     app.get("/readyz", responses=answers(503))(door.readyz)
+    for router in routers:
+        app.include_router(router)
     problems.install(app)
     app.openapi = document(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     app.add_middleware(Guard, allowed_hosts=settings.ingest.allowed_hosts, max_body_bytes=settings.ingest.max_request_bytes)
@@ -58,12 +68,14 @@ def create_app(
     return app
 
 
-def serve_app() -> FastAPI:
+def serve_app(*routes: Routes) -> FastAPI:
     """The app of one worker process, by the settings: connections are made here, after the fork."""
     configure_logging("ingest")
     settings = load_settings()
-    keys = KeyRing(Database(settings.database_url, settings.database.pool_size))
-    return create_app(settings, LateLog(lambda: open_log(settings)), keys)
+    database = Database(settings.database_url, settings.database.pool_size)
+    keys = KeyRing(database)
+    routers = [made(database, keys) for made in routes]
+    return create_app(settings, LateLog(lambda: open_log(settings)), keys, routers=routers)
 
 
 async def healthz() -> dict[str, str]:

@@ -1,22 +1,15 @@
 """Commands: `whetstone ingest serve`, `whetstone keys create|list|revoke`."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from operator import attrgetter
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from sqlmodel import Session
-
-    from ingest.keys import ApiKey
+from ingest.printing import AsJson, fail, opened_database, print_json, print_rows
 
 ingest = typer.Typer(help="The feedback API.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: who may do what, for which tasks.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @ingest.callback()
@@ -27,6 +20,11 @@ def _ingest() -> None:
 @ingest.command()
 def serve() -> None:
     """Serve the feedback API until SIGTERM."""
+    run_server("ingest.app:serve_app")
+
+
+def run_server(factory: str) -> None:
+    """Serve, by the settings of ingest, the app that MODULE:FUNCTION makes in each worker process."""
     import uvicorn
 
     from ingest.observe import configure_logging, share_metrics
@@ -37,7 +35,7 @@ def serve() -> None:
     if settings.ingest.workers > 1:
         share_metrics(settings.run_dir / "ingest-metrics")
     uvicorn.run(
-        "ingest.app:serve_app",
+        factory,
         factory=True,
         host=settings.ingest.host,
         port=settings.ingest.port,
@@ -62,11 +60,11 @@ def create(
     from ingest.keys import SCOPES, create_key
 
     try:
-        with _session() as session:
+        with opened_database() as database, database.begin() as session:
             key = create_key(session, name, task, scope)  # type: ignore[arg-type]  # create_key checks the scopes
     except ValidationError:
-        _fail(f"Scopes are {', '.join(SCOPES)}. Tasks are lower-case letters, digits and hyphens, or * for all.")
-    typer.echo(json.dumps({"key": key}) if as_json else key)
+        fail(f"Scopes are {', '.join(SCOPES)}. Tasks are lower-case letters, digits and hyphens, or * for all.")
+    print_json({"key": key}) if as_json else typer.echo(key)
 
 
 @keys.command("list")
@@ -76,12 +74,10 @@ def list_keys(as_json: AsJson = False) -> None:
 
     from ingest.keys import ApiKey
 
-    with _session() as session:
+    with opened_database() as database, database.read() as session:
         rows = session.exec(select(ApiKey).order_by(col(ApiKey.created_at), col(ApiKey.id))).all()
-    if as_json:
-        typer.echo(json.dumps([row.model_dump(mode="json", exclude={"digest"}) for row in rows]))
-    else:
-        _show(rows)
+    columns = {name: attrgetter(name) for name in ("id", "name", "tasks", "scopes", "created_at", "revoked_at")}
+    print_rows(rows, columns, lambda row: row.model_dump(mode="json", exclude={"digest"}), as_json)
 
 
 @keys.command()
@@ -89,42 +85,9 @@ def revoke(key_id: Annotated[str, typer.Argument(help="Its id, as `whetstone key
     """Revoke a key. Running services stop taking it within seconds."""
     from ingest.keys import ApiKey
 
-    with _session() as session:
+    with opened_database() as database, database.begin() as session:
         row = session.get(ApiKey, key_id)
         if row is None:
-            _fail("There is no such key: `whetstone keys list` shows them.")
+            fail("There is no such key: `whetstone keys list` shows them.")
         row.revoked_at = row.revoked_at or datetime.now(UTC)
     typer.echo(f"Revoked {key_id}.")
-
-
-@contextmanager
-def _session() -> "Iterator[Session]":
-    from sqlalchemy.exc import OperationalError, ProgrammingError
-
-    from ingest.database import Database
-    from ingest.settings import load_settings
-
-    database = Database(load_settings().database_url)
-    try:
-        with database.begin() as session:
-            yield session
-    except (OperationalError, ProgrammingError) as error:
-        _fail(f"The database cannot be used: {error.orig}. Is it running, and was `whetstone database upgrade` run?")
-    finally:
-        database.close()
-
-
-def _show(rows: "Sequence[ApiKey]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("id", "name", "tasks", "scopes", "made", "revoked")
-    for row in rows:
-        revoked = f"{row.revoked_at:%Y-%m-%d %H:%M}" if row.revoked_at else ""
-        table.add_row(row.id, row.name, ", ".join(row.tasks), ", ".join(row.scopes), f"{row.created_at:%Y-%m-%d %H:%M}", revoked)
-    Console().print(table)
-
-
-def _fail(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(1)

@@ -91,7 +91,9 @@ class Generation(Schema):
     candidates: tuple[Candidate, ...] = Field(min_length=1, max_length=1_000)
     model: str | None = Field(None, description="The base model.")
     adapter: str | None = Field(None, description="The adapter that wrote the replies; absent for the base model.")
-    sampling: dict[str, float | int | str | bool | None] = Field({}, description="Sampling parameters of the request.")
+    sampling: dict[str, float | int | str | bool | None] = Field(
+        default_factory=dict, description="Sampling parameters of the request."
+    )
 
 
 class Envelope(Schema):
@@ -103,7 +105,7 @@ class Envelope(Schema):
     by: Literal["user", "expert", "criterion"] = Field("user", description="Who says so.")
     occurred_at: AwareDatetime = Field(description="When it happened, with a time zone.")
     revision: int | None = Field(None, ge=0, lt=2**53, description="The app's own counter, per user and generation.")
-    tags: dict[Tag, Tag] = Field({}, max_length=32, description="Free labels, kept with the event.")
+    tags: dict[Tag, Tag] = Field(default_factory=dict, max_length=32, description="Free labels, kept with the event.")
 
 
 class Feedback(Envelope):
@@ -128,7 +130,7 @@ class ChoiceEvent(Feedback):
 
     @model_validator(mode="after")
     def picked_was_shown(self) -> "ChoiceEvent":
-        if len(set(self.shown)) != len(self.shown):
+        if len({(ref.generation_id, ref.candidate) for ref in self.shown}) != len(self.shown):
             raise PydanticCustomError("shown_twice", "shown names a reply twice", {"field": "shown"})
         if isinstance(self.picked, ReplyRef) and self.picked not in self.shown:
             raise PydanticCustomError("not_shown", "picked is not among the replies shown", {"field": "picked"})

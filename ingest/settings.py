@@ -9,7 +9,7 @@ import os
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -63,6 +63,7 @@ class IngestSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8401, ge=1, le=65535, description="Port to listen on.")
+    url: str | None = Field(None, description="Where other parts reach the feedback API. Default: http://HOST:PORT.")
     workers: int = Field(1, ge=1, le=64, description="Processes that serve the API.")
     allowed_hosts: tuple[str, ...] = Field(
         ("127.0.0.1", "localhost", "[::1]"), description="Host headers that are answered; others get 400."
@@ -139,12 +140,20 @@ class PairingSettings(Section):
 
     batch_events: int = Field(2_000, ge=1, le=50_000, description="Most events stored in one transaction.")
     poll_s: float = Field(0.2, gt=0, le=10, description="Longest wait for new events, in seconds.")
+    host: str = Field("127.0.0.1", description="Address on which a worker answers /metrics and /healthz.")
+    port: int = Field(8403, ge=1, le=65535, description="Port of these. A worker that finds it taken goes on without.")
+    allowed_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "[::1]"), description="Host headers that are answered; others get 400."
+    )
 
 
 class TrainerSettings(Section):
     """The scheduler of rounds, and the process that trains them."""
 
     gateway_key: SecretStr | None = Field(None, description="API key with which rounds ask the gateway. Made by the set-up.")
+    criteria_key: SecretStr | None = Field(
+        None, description="API key with which criteria ask the gateway and send scores. Made by the set-up."
+    )
     poll_s: float = Field(2, gt=0, le=3600, description="How often the scheduler looks whether a round is due.")
     nice: int = Field(10, ge=0, le=19, description="Niceness of training, so that inference on the same cores goes first.")
     max_attempts: int = Field(3, ge=1, le=20, description="Starts of one round before it counts as failed.")
@@ -159,18 +168,31 @@ class RolloutSettings(Section):
 
 
 class CriterionSettings(Section):
-    """A check of a reply."""
+    """A check of a reply. It gives each reply a score from 0 (bad) to 1 (good); the gate counts 0.5 and more as passed."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name, as in reports and metrics.")
-    type: Literal["word_limit", "regex", "python"] = Field(description="What kind of check.")
+    type: Literal["word_limit", "regex", "json_schema", "python", "judge"] = Field(
+        description="What kind of check. The gate leaves judges out: it looks at single replies."
+    )
     max_words: int | None = Field(None, ge=1, description="word_limit: most words, the same for every prompt.")
     limit_pattern: str | None = Field(
         None, description="word_limit: regular expression whose first group is the limit that the prompt states."
     )
     pattern: str | None = Field(None, description="regex: what a good reply matches somewhere.")
-    function: str | None = Field(
-        None, description="python: MODULE:FUNCTION, called with (prompt_text, reply_text), returns True or False."
+    json_schema: dict[str, Any] | None = Field(
+        None, description="json_schema: the schema, as a table, that a good reply keeps to."
     )
+    function: str | None = Field(
+        None, description="python: MODULE:FUNCTION, called with (prompt_text, reply_text), returns True, False or a score."
+    )
+    judge_url: str | None = Field(
+        None, pattern="^https?://", description="judge: base URL of an OpenAI-compatible API, such as https://HOST/v1."
+    )
+    judge_model: str | None = Field(None, min_length=1, description="judge: model that is asked.")
+    judge_key_env: str | None = Field(
+        None, min_length=1, description="judge: name of the environment variable that holds the API's key."
+    )
+    instruction: str | None = Field(None, min_length=1, description="judge: what makes a reply the better one, in words.")
     max_drop: float = Field(
         0.05, ge=0, le=1, description="The gate refuses a candidate whose share of passed replies is lower by more."
     )
@@ -290,7 +312,9 @@ class TaskSettings(Section):
     gate: GateSettings = GateSettings()
     redaction: RedactionSettings = RedactionSettings()
     retention: RetentionSettings = RetentionSettings()
-    criteria: tuple[CriterionSettings, ...] = Field((), description="Checks that the gate makes of fresh replies.")
+    criteria: tuple[CriterionSettings, ...] = Field(
+        (), description="Checks of replies: the gate makes them, and `whetstone criteria run`."
+    )
 
 
 class Settings(BaseSettings):
@@ -348,6 +372,11 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         return self.gateway.url or f"http://{self.gateway.host}:{self.gateway.port}"
+
+    @property
+    def ingest_url(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.ingest.host, self.ingest.host)
+        return self.ingest.url or f"http://{host}:{self.ingest.port}"
 
     @property
     def run_dir(self) -> Path:

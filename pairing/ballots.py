@@ -1,8 +1,7 @@
 """Votes as they are stored, and how they change the count on the two replies that they are about."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
-_KEY = ("task", "event_id", "chosen_hash", "rejected_hash")
+_KEY = ("task", "event_id", "replies")
 
 
 class Ballot(NamedTuple):
@@ -22,10 +21,10 @@ class Ballot(NamedTuple):
 
     task: str
     event_id: str
+    replies: str
     chosen_hash: str
     rejected_hash: str
     prompt_hash: str
-    replies: str
     voter: str
     revision: int
     occurred_at: datetime
@@ -64,10 +63,10 @@ def ballot_of(task: str, vote: Vote) -> Ballot:
     return Ballot(
         task,
         vote.event_id,
+        replies_hash(vote.prompt_hash, chosen, rejected),
         chosen,
         rejected,
         vote.prompt_hash,
-        replies_hash(vote.prompt_hash, chosen, rejected),
         vote.voter,
         revision,
         occurred_at,
@@ -96,7 +95,7 @@ def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
 
 def write(session: Session, changed: Changes) -> None:
     """Delete and insert the votes."""
-    delete_by(session, StoredVote, _KEY, [ballot[:4] for ballot in changed.gone])
+    delete_by(session, StoredVote, _KEY, [ballot[:3] for ballot in changed.gone])
     insert_all(session, StoredVote, Ballot._fields, changed.come)
 
 
@@ -105,13 +104,13 @@ def count(session: Session, task: str, changed: Changes, tallies: Mapping[str, T
 
     `counted_before` names the replies that had votes: only of those can there be stored ones by the same voters.
     """
-    touched = {(one.replies, one.voter) for one in (*changed.gone, *changed.come)}
+    gone, come = set(changed.gone), _by_voter(changed.come)
+    touched = come.keys() | {(one.replies, one.voter) for one in gone}
     keys = [(task, *key) for key in touched if key[0] in counted_before]
     before = _by_voter(_found(session, ("task", "replies", "voter"), keys))
-    gone, come = set(changed.gone), _by_voter(changed.come)
     for key in touched:
-        had = before.get(key, ())
-        has = [*(one for one in had if one not in gone), *come.get(key, ())]
+        had = before.get(key, [])
+        has = [*(one for one in had if one not in gone), *come.get(key, ())] if had else come[key]
         for ballot, step in ((_last(had), -1), (_last(has), 1)):
             if ballot:
                 tallies[key[0]].side(ballot.chosen_hash).votes[ballot.source] += step
@@ -134,14 +133,13 @@ def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[st
 
 
 def _by_voter(ballots: Iterable[Ballot]) -> dict[tuple[str, str], list[Ballot]]:
-    found: defaultdict[tuple[str, str], list[Ballot]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Ballot]] = {}
     for ballot in ballots:
-        found[ballot.replies, ballot.voter].append(ballot)
+        found.setdefault((ballot.replies, ballot.voter), []).append(ballot)
     return found
 
 
-_order: Callable[[Ballot], Order] = Ballot.order.__get__
-
-
 def _last(ballots: Sequence[Ballot]) -> Ballot | None:
-    return max(ballots, key=_order, default=None) if len(ballots) > 1 else next(iter(ballots), None)
+    if len(ballots) < 2:
+        return ballots[0] if ballots else None
+    return max(ballots, key=lambda ballot: ballot.order)

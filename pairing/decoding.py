@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
 from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
+from pairing.held import Asked, asked, generated
 from pairing.outcomes import DeadReason
+from pairing.rules.votes import Generated
 from pairing.tables import DeadLetter
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 253_402_300_799_000
 _MOST_ERRORS = 20
 
@@ -25,6 +26,8 @@ class Accepted:
     body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
+    asked: Asked | None  # the prompt that it holds
+    generated: Generated | None  # the generation that it holds
 
     @property
     def key(self) -> tuple[str, str]:
@@ -60,7 +63,7 @@ def decode(records: Iterable[Record]) -> Batch:
 
 def received_at(record: Record) -> datetime:
     """When the log took the record."""
-    return _EPOCH + timedelta(milliseconds=min(max(record.timestamp_ms, 0), _LATEST_MS))
+    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LATEST_MS) / 1000, UTC)
 
 
 def in_conflict(body: bytes, record: Record) -> DeadLetter:
@@ -77,7 +80,9 @@ def _read(record: Record) -> Accepted | DeadLetter:
         return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
     except OverflowError:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    return Accepted(event, record.value, fingerprint(record.value), record)
+    prompt = asked(event)
+    holds = generated(event, prompt.hash) if prompt else None
+    return Accepted(event, record.value, fingerprint(record.value), record, prompt, holds)
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

@@ -4,18 +4,18 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from ingest.settings import TaskSettings
 from pairing import ballots, pairs, ratings
-from pairing.ballots import Ballot
+from pairing.ballots import Ballot, Changes
 from pairing.facts import Facts
-from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
 from pairing.ratings import Matches
-from pairing.rows import update_by
+from pairing.rows import delete_by, update_by
 from pairing.rules import derive as derive_votes
 from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
@@ -36,7 +36,6 @@ class Deriver:
     session: Session
     task: str
     settings: TaskSettings
-    split: Splitter
     now: datetime
 
     def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
@@ -55,14 +54,14 @@ class Deriver:
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
         return changed | {id_: outcomes[id_] for id_ in fresh.facts.events}
 
-    def derive_marked(self) -> Mapping[str, Outcome]:
-        """Derive some of what was left to be derived, by this worker or another; nothing when there is nothing."""
+    def derive_marked(self) -> tuple[Mapping[str, Outcome], bool]:
+        """Derive some of what was left to be derived. Returns the outcomes that are new, and whether there may be more."""
         marks = self.session.exec(select(Mark).where(Mark.task == self.task).order_by(col(Mark.id)).limit(_MOST_MARKS)).all()
         if not marks:
-            return {}
+            return {}, False
         kinds = {kind: frozenset(mark.key for mark in marks if mark.kind == kind) for kind in ("generation", "event")}
-        self.session.connection().execute(delete(Mark).where(col(Mark.id).in_([mark.id for mark in marks])))
-        return self.derive(Fresh(Facts(self.task, self.split), Start(kinds["generation"], kinds["event"])))
+        delete_by(self.session, Mark, ("id",), [(mark.id,) for mark in marks])
+        return self.derive(Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"]))), len(marks) == _MOST_MARKS
 
     def _rate(self, scope: Scope, opinions: Sequence[Opinion]) -> Matches:
         stored = ratings.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
@@ -72,7 +71,8 @@ class Deriver:
     def _write_votes(self, stored: Sequence[Ballot], votes: Sequence[Vote], facts: Facts) -> None:
         derived = {ballots.ballot_of(self.task, vote): vote for vote in votes}
         changed = ballots.changes(stored, derived)
-        standing = pairs.load(self.session, self.task, changed.replies | {ballot.replies for ballot in stored})
+        had = changed.replies | {ballot.replies for ballot in stored}
+        standing = pairs.load(self.session, self.task, had - _never_asked(changed, facts))
         before = set(standing.tallies)
         for ballot in changed.come:
             if ballot.replies not in standing.tallies:
@@ -86,22 +86,35 @@ class Deriver:
             standing.tallies.values(),
             standing.before,
             self.settings.pairing.sources,
-            facts.prompts,
+            facts.new_prompts,
             self.now,
         )
 
 
 def try_lock(session: Session, task: str, alone: bool) -> bool:
     """Whether this transaction may derive for the task. `alone`: it is the only one that writes, and needs no lock."""
-    if alone:
-        return True
+    return alone or bool(_lock(session, "pg_try_advisory_xact_lock", task))
+
+
+def lock(session: Session, task: str, alone: bool) -> None:
+    """As try_lock, and waits until it may."""
+    if not alone:
+        _lock(session, "pg_advisory_xact_lock", task)
+
+
+def _lock(session: Session, function: str, task: str) -> Any:
     key = {"locks": _LOCKS, "task": zlib.crc32(task.encode()) - 2**31}
-    return bool(session.connection().execute(text("SELECT pg_try_advisory_xact_lock(:locks, :task)"), key).scalar())
+    return session.connection().execute(text(f"SELECT {function}(:locks, :task)"), key).scalar()
 
 
 def _tally(ballot: Ballot, vote: Vote) -> Tally:
     chosen, rejected = Side(vote.chosen, ballot.chosen_hash), Side(vote.rejected, ballot.rejected_hash)
     return Tally(ballot.prompt_hash, ballot.replies, chosen, rejected)
+
+
+def _never_asked(changed: Changes, facts: Facts) -> set[str]:
+    """Of the replies that votes come on those to a new prompt: nothing is stored of them."""
+    return {ballot.replies for ballot in changed.come if ballot.prompt_hash in facts.new_prompts}
 
 
 def _voting(derived: Derived) -> Iterator[str]:

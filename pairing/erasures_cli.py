@@ -1,11 +1,25 @@
 """Commands: `whetstone erasures list`."""
 
-import json
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingest.printing import AsJson, opened_database, print_rows
+
+if TYPE_CHECKING:
+    from pairing.tables import Erasure
+
 erasures = typer.Typer(help="The proofs that users were erased.", no_args_is_help=True)
+_COLUMNS: dict[str, "Callable[[Erasure], object]"] = {
+    "task": lambda proof: proof.task,
+    "user_hash": lambda proof: proof.user_hash[:12],
+    "asked_at": lambda proof: proof.asked_at,
+    "erased_at": lambda proof: proof.erased_at or "under way",
+    "rounds_at": lambda proof: proof.rounds_at or "under way",
+    "events": lambda proof: proof.events,
+    "log": lambda proof: proof.log,
+}
 
 
 @erasures.callback()
@@ -14,30 +28,17 @@ def _erasures() -> None:
 
 
 @erasures.command("list")
-def list_erasures(
-    task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Who was erased, by keyed hash; when that was asked for and when it was done; how many events lost their content.
+def list_erasures(task: Annotated[str | None, typer.Option(help="Only this task's.")] = None, as_json: AsJson = False) -> None:
+    """Who was erased, by keyed hash; when, and how many events lost their content.
 
-    `log` says how the event log loses what it holds of them: removed (with the rest), or retention (with the topic's age).
+    `rounds_at`: when rounds and adapters were seen to. `log`: the event log lost theirs with the rest (removed), or loses it
+    with the topic's age (retention).
     """
-    from rich.console import Console
-    from rich.table import Table
     from sqlmodel import col, select
 
-    from pairing.cli import _session
     from pairing.tables import Erasure
 
-    query = select(Erasure) if task is None else select(Erasure).where(Erasure.task == task)
-    with _session() as session:
+    query = select(Erasure).where(*([Erasure.task == task] if task else []))
+    with opened_database() as database, database.read() as session:
         found = session.exec(query.order_by(col(Erasure.asked_at).desc(), col(Erasure.user_hash))).all()
-    rows = [one.model_dump(mode="json") for one in found]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    columns = ("task", "user_hash", "asked_at", "erased_at", "rounds_at", "events", "log")
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*("" if row[name] is None else str(row[name])[:19] for name in columns))
-    Console().print(table)
+    print_rows(found, _COLUMNS, lambda proof: proof.model_dump(), as_json, none="Nobody was erased.")

@@ -1,31 +1,16 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlmodel import Session
 
-from ingest.events import (
-    ChoiceEvent,
-    ErasureEvent,
-    Event,
-    Feedback,
-    Generation,
-    GenerationEvent,
-    PreferenceEvent,
-    RegenerationEvent,
-    canonical,
-    fingerprint,
-)
+from ingest.events import GenerationEvent
 from pairing.decoding import Accepted
+from pairing.held import Asked, held, named
 from pairing.holdout import Split, Splitter
-from pairing.identity import prompt_hash, prompt_json, tools_json
-from pairing.rows import insert_all, insert_new
+from pairing.rows import insert_all, select_by
 from pairing.tables import AskedPrompt, EventGeneration, GenerationVersion
-
-Asked = tuple[str, str | None, Split]
-"""A prompt, its tools, both as canonical JSON, and its side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +30,11 @@ class Facts:
     """What the new events of a task say by themselves; not yet written."""
 
     task: str
-    split: Splitter
     events: dict[str, Accepted] = field(default_factory=dict)
     generations: set[str] = field(default_factory=set)  # that the events name or hold
     versions: list[Version] = field(default_factory=list)
     prompts: dict[str, Asked] = field(default_factory=dict)
+    new_prompts: dict[str, tuple[str, str | None, Split]] = field(default_factory=dict)  # prompt, tools and side, by hash
     _names: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add(self, accepted: Accepted) -> None:
@@ -63,24 +48,26 @@ class Facts:
         for generation_id in named(event):
             self._names.append((self.task, generation_id, event.event_id))
             self.generations.add(generation_id)
-        if found := held(event):
-            self.generations.add(found.generation_id)
-            self.versions.append(self._version(accepted, found))
-        if isinstance(event, PreferenceEvent):
-            self.ask(event)
+        if accepted.asked:
+            self.prompts[accepted.asked.hash] = accepted.asked
+            if found := held(event):
+                self.generations.add(found.generation_id)
+                self.versions.append(_version(accepted, found.generation_id, accepted.asked.hash))
 
-    def ask(self, asked: Generation | PreferenceEvent) -> str:
-        """The hash of a prompt, which is kept."""
-        prompt, tools = prompt_json(asked.prompt), tools_json(asked.tools)
-        hashed = prompt_hash(prompt, tools)
-        if hashed not in self.prompts:
-            self.prompts[hashed] = prompt, tools, self.split(asked.prompt)
-        return hashed
+    def look_up_prompts(self, session: Session, split: Splitter) -> None:
+        """Find which of the prompts are new, and their sides."""
+        kept = select_by(session, AskedPrompt, ("hash",), ("task", "hash"), [(self.task, one) for one in self.prompts])
+        for hashed in self.prompts.keys() - {row[0] for row in kept}:
+            one = self.prompts[hashed]
+            self.new_prompts[hashed] = one.prompt, one.tools, split(one.value)
 
     def write(self, session: Session) -> None:
-        """Insert all but the events themselves."""
-        prompts = [dict(zip(_PROMPT, (self.task, hashed, *asked), strict=True)) for hashed, asked in self.prompts.items()]
-        insert_new(session, AskedPrompt, prompts)
+        """Insert all but the events themselves.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: another worker has just stored one of the prompts.
+        """
+        insert_all(session, AskedPrompt, _PROMPT, [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()])
         insert_all(session, EventGeneration, ("task", "generation_id", "event_id"), self._names)
         insert_all(session, GenerationVersion, _VERSION, (self._row(version) for version in self.versions))
 
@@ -95,33 +82,15 @@ class Facts:
             version.user,
         )
 
-    def _version(self, accepted: Accepted, held: Generation) -> Version:
-        event = accepted.event
-        recorded = isinstance(event, GenerationEvent)
-        rank = f"0{accepted.body_hash}" if recorded else f"1{fingerprint(canonical(held))}"
-        evaluation = isinstance(event, GenerationEvent) and event.purpose == "evaluation"
-        return Version(held.generation_id, event.event_id, rank, self.ask(held), evaluation, event.user)
+
+def _version(accepted: Accepted, generation_id: str, prompt_hash: str) -> Version:
+    event = accepted.event
+    recorded, holds = isinstance(event, GenerationEvent), accepted.generated
+    evaluation = holds is not None and holds.evaluation
+    return Version(
+        generation_id, event.event_id, f"{0 if recorded else 1}{accepted.body_hash}", prompt_hash, evaluation, event.user
+    )
 
 
 _PROMPT = ("task", "hash", "prompt", "tools", "split")
 _VERSION = ("task", "generation_id", "event_id", "rank", "prompt_hash", "evaluation", "user")
-
-
-def named(event: Event) -> Iterator[str]:
-    """The generations that a feedback is about, each once."""
-    match event:
-        case GenerationEvent() | PreferenceEvent() | ErasureEvent():
-            return
-        case ChoiceEvent():
-            yield from {ref.generation_id for ref in event.shown}
-        case RegenerationEvent():
-            yield from {event.reply.generation_id, event.replacement}
-        case _:
-            yield event.reply.generation_id
-
-
-def held(event: Event) -> Generation | None:
-    """The generation that an event holds whole."""
-    if isinstance(event, GenerationEvent):
-        return event
-    return event.generation if isinstance(event, Feedback) else None

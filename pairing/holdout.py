@@ -71,7 +71,7 @@ def _key(settings: HoldoutSettings) -> bytes:
 
 def _opening(prompt: Prompt) -> str:
     text = prompt if isinstance(prompt, str) else _first_user_message(prompt)
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return re.sub(r"\d+", "0", " ".join(folded.split()))
 
 

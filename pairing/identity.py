@@ -15,6 +15,8 @@ def prompt_json(prompt: Prompt) -> str:
     """The prompt as canonical JSON."""
     if isinstance(prompt, str):
         return _encode(prompt)
+    if all(map(_is_plain, prompt)):
+        return f"[{','.join(map(_plain_json, prompt))}]"
     return canonical(_prompts.dump_python(prompt, mode="json", exclude_defaults=True)).decode()
 
 
@@ -28,18 +30,22 @@ def reply_json(reply: Reply, as_message: bool) -> str:
 
     So `"Hello"` and an assistant's message that says "Hello" are the same reply. A reply with tool calls stays a message.
     """
-    said = reply if isinstance(reply, str) else _plain(reply)
-    if said is None:
-        return canonical(reply).decode()
-    text = _encode(said)
-    return f'{{"content":{text},"role":"assistant"}}' if as_message else text
+    if isinstance(reply, str):
+        return f'{{"content":{_encode(reply)},"role":"assistant"}}' if as_message else _encode(reply)
+    if not as_message and reply.role == "assistant" and _is_plain(reply):
+        return _encode(reply.content)
+    return _plain_json(reply) if _is_plain(reply) else canonical(reply).decode()
 
 
-def _plain(message: Message) -> str | None:
-    """What an assistant's message says that is nothing but text."""
-    is_plain = message.role == "assistant" and isinstance(message.content, str)
-    more = message.name is not None or message.tool_calls is not None or message.tool_call_id is not None
-    return message.content if is_plain and not more else None  # type: ignore[return-value]  # is_plain: it is text
+def _is_plain(message: Message) -> bool:
+    """Whether a message is nothing but text."""
+    more = message.tool_calls is not None or message.name is not None or message.tool_call_id is not None
+    return isinstance(message.content, str) and not more
+
+
+def _plain_json(message: Message) -> str:
+    """A plain message as `canonical` writes it, in a fraction of the time: most messages are plain."""
+    return f'{{"content":{_encode(message.content)},"role":"{message.role}"}}'
 
 
 def prompt_hash(prompt: str, tools: str | None) -> str:
@@ -63,4 +69,5 @@ def pair_id(task: str, prompt: str, chosen: str, rejected: str) -> str:
 
 
 def _hash(*parts: str) -> str:
-    return hashlib.sha256(canonical(parts)).hexdigest()
+    """Of parts without NUL: hashes, names, and canonical JSON, which writes it as an escape."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

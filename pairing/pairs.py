@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlmodel import Session
@@ -138,6 +139,15 @@ def _draw(task: str, tally: Tally) -> tuple[Any, ...]:
 
 def _counted(one: Side, other: Side) -> tuple[str, str, str]:
     """Adapters of each side, and votes by source for the one and the other."""
-    sources = sorted(source for source in one.votes.keys() | other.votes.keys() if one.votes[source] or other.votes[source])
-    votes = {source: (one.votes[source], other.votes[source]) for source in sources}
-    return json.dumps(sorted(one.adapters)), json.dumps(sorted(other.adapters)), json.dumps(votes)
+    votes = [(source, one.votes[source], other.votes[source]) for source in {*one.votes, *other.votes}]
+    return _names(frozenset(one.adapters)), _names(frozenset(other.adapters)), _votes(frozenset(votes))
+
+
+@lru_cache(10_000)  # most pairs are of few adapters, and have one vote
+def _names(adapters: frozenset[str]) -> str:
+    return json.dumps(sorted(adapters))
+
+
+@lru_cache(10_000)
+def _votes(votes: frozenset[tuple[Source, int, int]]) -> str:
+    return json.dumps({source: (ones, others) for source, ones, others in sorted(votes) if ones or others})

@@ -19,7 +19,6 @@ from pairing.clean_log import clean
 from pairing.derive import Deriver, try_lock
 from pairing.facts import Facts
 from pairing.forget import MOST_EVENTS, remove_content, remove_prompts
-from pairing.holdout import splitter
 from pairing.retention import expiring
 from pairing.rows import look_up_by_key
 from pairing.scope import Start
@@ -74,9 +73,9 @@ class Remover:
     def _derive(self, session: Session, task: str, stripped: Stripped) -> None:
         """A task that the settings do not have any more may have pairs all the same."""
         look_up_by_key(session)
-        of_task, split = self.settings.tasks.get(task, TaskSettings()), splitter(self.settings.holdout)
+        of_task = self.settings.tasks.get(task, TaskSettings())
         start = Start(frozenset(stripped.generations), frozenset(stripped.events))
-        Deriver(session, task, of_task, split, self.clock()).derive(Fresh(Facts(task, split), start))
+        Deriver(session, task, of_task, self.clock()).derive(Fresh(Facts(task), start))
 
     def _in_log(self, removals: Sequence[Removal]) -> bool:
         if time.monotonic() < self._rests_until:

@@ -5,7 +5,7 @@ PostgreSQL: several times as fast as INSERT.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from typing import Any
@@ -40,12 +40,7 @@ def select_by(
     dialect = session.get_bind().dialect
     statement = _select(model, tuple(columns), tuple(keys), dialect.name)
     rows = session.connection().exec_driver_sql(statement, (_json(values),)).fetchall()
-    readers = _readers(model, tuple(columns), dialect)
-    return (
-        [[read(value) if read else value for read, value in zip(readers, row, strict=True)] for row in rows]
-        if any(readers)
-        else list(rows)
-    )
+    return list(_converted(rows, _readers(model, tuple(columns), dialect)))
 
 
 def first_of(
@@ -78,13 +73,12 @@ def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Ite
             _copy(cursor, f"COPY {table} ({names}) FROM STDIN", written)
 
 
-def insert_new(session: Session, model: Model, rows: Collection[dict[str, Any]]) -> None:
-    """Insert the rows whose key is not there yet, in the order of the keys: two workers with the same ones wait in one order."""
+def insert_new(session: Session, model: Model, rows: Collection[Mapping[str, Any]]) -> None:
+    """Insert a few rows, those whose key is not there yet: in its order, so that two workers wait for each other in one."""
     if rows:
         table = table_of(model)
-        keys = [column.name for column in table.primary_key]
         insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(table)
-        ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
+        ordered = sorted(rows, key=lambda row: [row[column.name] for column in table.primary_key])
         session.connection().execute(insert.on_conflict_do_nothing(), ordered)
 
 
@@ -97,8 +91,7 @@ def update_by(session: Session, model: Model, keys: Sequence[str], columns: Sequ
     written = list(_written(model, (*keys, *columns), rows, dialect))
     if dialect.name == "sqlite":
         shifted = [(*row[len(keys) :], *row[: len(keys)]) for row in written]
-        with _wrapped(dialect), closing(session.connection().connection.cursor()) as cursor:
-            cursor.executemany(statement, shifted)
+        _execute_many(session, statement, shifted)
     else:
         session.connection().exec_driver_sql(statement, (_json(written),))
 
@@ -108,6 +101,11 @@ def delete_by(session: Session, model: Model, keys: Sequence[str], values: Colle
     if values:
         statement = _delete(model, tuple(keys), session.get_bind().dialect.name)
         session.connection().exec_driver_sql(statement, (_json(values),))
+
+
+def _execute_many(session: Session, statement: str, rows: Sequence[Values]) -> None:
+    with _wrapped(session.get_bind().dialect), closing(session.connection().connection.cursor()) as cursor:
+        cursor.executemany(statement, rows)
 
 
 def _copy(cursor: Any, statement: str, rows: Iterable[Values]) -> None:

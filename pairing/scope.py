@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from ingest.events import Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
-from pairing.facts import Facts, Version, held, named
-from pairing.identity import reply_json
+from pairing.facts import Facts, Version
+from pairing.held import generated, held, named
 from pairing.outcomes import Outcome
 from pairing.rows import select_by
-from pairing.rules.votes import Generated, written_by
+from pairing.rules.votes import Generated
 from pairing.tables import EventGeneration, GenerationVersion, StoredEvent
 
 _VERSION = ("generation_id", "event_id", "rank", "prompt_hash", "evaluation", "user")
@@ -100,19 +100,23 @@ def _generations(
         other = best.get(version.generation_id)
         if other is None or (version.rank, version.event_id) < (other.rank, other.event_id):
             best[version.generation_id] = version
-    missing = [(fresh.task, version.event_id) for version in best.values() if version.event_id not in known]
-    rows = select_by(session, StoredEvent, ("event_id", "body"), ("task", "event_id"), set(missing))
-    holders = {**known, **{event_id: event_adapter.validate_json(body) for event_id, body in rows}}
-    return {id_: _generated(holders[version.event_id], version) for id_, version in best.items()}
+    new = {id_: accepted.generated for id_, accepted in fresh.events.items()}
+    missing = {(fresh.task, version.event_id) for version in best.values() if version.event_id not in known}
+    rows = select_by(session, StoredEvent, ("event_id", "body"), ("task", "event_id"), missing)
+    holders = {event_id: event_adapter.validate_json(body) for event_id, body in rows}
+    return {
+        id_: _holding(new.get(version.event_id) or _generated(holders, known, version), version) for id_, version in best.items()
+    }
 
 
-def _generated(holder: Event, version: Version) -> Generated:
-    found = held(holder)
+def _generated(holders: Mapping[str, Event], known: Mapping[str, Event], version: Version) -> Generated | None:
+    return generated(known.get(version.event_id) or holders[version.event_id], version.prompt_hash)
+
+
+def _holding(found: Generated | None, version: Version) -> Generated:
     if found is None:
         raise TypeError(f"event {version.event_id} holds no generation")
-    as_messages = not isinstance(found.prompt, str)
-    replies = tuple([reply_json(candidate.reply, as_messages) for candidate in found.candidates])
-    return Generated(version.event_id, version.prompt_hash, version.evaluation, written_by(found), as_messages, replies)
+    return found
 
 
 def _decided(reach: _Reach) -> dict[str, Outcome]:

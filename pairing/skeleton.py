@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from ingest.events import Event, PreferenceEvent, event_adapter
-from pairing.facts import held, named
-from pairing.identity import prompt_hash, prompt_json, tools_json
+from ingest.events import Event, event_adapter
+from pairing.held import asked, held, named
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, select_by, update_by
 from pairing.tables import EventGeneration, GenerationVersion, StoredEvent
@@ -50,5 +49,4 @@ def strip(session: Session, task: str, event_ids: Collection[str], outcome: Outc
 
 def prompts_of(events: Iterable[Event]) -> set[str]:
     """Hashes of the prompts that these events hold, as AskedPrompt has them."""
-    asked = (event if isinstance(event, PreferenceEvent) else held(event) for event in events)
-    return {prompt_hash(prompt_json(one.prompt), tools_json(one.tools)) for one in asked if one}
+    return {one.hash for event in events if (one := asked(event))}

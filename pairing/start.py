@@ -1,11 +1,13 @@
 """What a worker makes sure of before it reads: the same log, the same split, and pairs by the present rules."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from sqlalchemy import delete, literal, select
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
+from ingest.database import UtcDateTime
 from ingest.log import LogMoved
 from ingest.settings import Settings, TaskSettings
 from pairing.holdout import keep_holdout
@@ -53,12 +55,15 @@ def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> 
     insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])
     update_by(session, RulesInForce, ("task",), ("digest",), changed)
     for task, _ in changed:
-        _mark_all(session, task)
+        mark_all(session, task, datetime.now(UTC))
 
 
-def _mark_all(session: Session, task: str) -> None:
+def mark_all(session: Session, task: str, now: datetime) -> None:
+    """Mark everything of a task to be derived again."""
     names, events, marks = table_of(EventGeneration), table_of(StoredEvent), table_of(Mark)
-    named = select(literal(task), literal("generation"), names.c.generation_id).where(names.c.task == task).distinct()
-    ready = select(literal(task), literal("event"), events.c.event_id).where(events.c.task == task, events.c.type == "preference")
+    at = literal(now, UtcDateTime)
+    named = select(literal(task), literal("generation"), names.c.generation_id, at).where(names.c.task == task).distinct()
+    ready = select(literal(task), literal("event"), events.c.event_id, at)
+    ready = ready.where(events.c.task == task, events.c.type == "preference")
     for marked in (named, ready):
-        session.connection().execute(marks.insert().from_select(["task", "kind", "key"], marked))
+        session.connection().execute(marks.insert().from_select(["task", "kind", "key", "left_at"], marked))

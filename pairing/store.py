@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import update
@@ -11,15 +12,17 @@ from sqlmodel import Session, col, select
 from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
-from pairing.facts import Facts, held, named
+from pairing.facts import Facts
+from pairing.held import held, named
 from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
-from pairing.rows import delete_by, insert_all, insert_new, select_by, update_by
+from pairing.rows import delete_by, insert_all, select_by, update_by
 from pairing.scope import Start
 from pairing.skeleton import Stripped
 from pairing.tables import DeadLetter, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
 from pairing.tombstones import Known
 
+_LETTER = ("id", "reason", "detail", "value", "partition", "offset", "received_at")
 _COLUMNS = ("task", "event_id", "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
 
 
@@ -60,23 +63,34 @@ def advance(session: Session, log_id: str, reads: Mapping[int, Read]) -> None:
 
 
 def store(session: Session, batch: Batch, split: Splitter, known: Known) -> dict[str, Fresh]:
-    """Sort out, by task, what is new of a batch; of two bodies under one id the smaller hash stays.
-
-    The events themselves are written by `leave`, or with their outcome when they are derived; those that are erased or
-    expired are written here, without their content.
-    """
+    """Sort out, by task, what is new of a batch; what is erased or expired is written here, without its content."""
     freed = absorb(session, batch, known)
+    return sort_out(session, batch, split, freed)
+
+
+def sort_out(session: Session, batch: Batch, split: Splitter, freed: Mapping[str, Stripped] | None = None) -> dict[str, Fresh]:
+    """What is new of a batch, by task; of two bodies under one id the smaller hash stays. `freed` is to be derived again.
+
+    The events themselves are written by `leave`, or with their outcome when they are derived.
+    """
+    freed = freed or {}
     by_task: defaultdict[str, list[Accepted]] = defaultdict(list)
     for accepted in batch.events.values():
         by_task[accepted.event.task].append(accepted)
     dead = batch.dead | {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
     tasks = sorted(by_task.keys() | freed.keys())
     fresh = {task: _Sorting(session, task, split, dead, freed.get(task)).sort(by_task[task]) for task in tasks}
-    insert_new(session, DeadLetter, [letter.model_dump() for letter in dead.values()])
+    _keep_dead(session, dead)
     return fresh
 
 
-def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
+def _keep_dead(session: Session, letters: Mapping[str, DeadLetter]) -> None:
+    kept = {row[0] for row in select_by(session, DeadLetter, ("id",), ("id",), [(id_,) for id_ in letters])}
+    rows = [letter.model_dump(include={*_LETTER}) for id_, letter in letters.items() if id_ not in kept]
+    insert_all(session, DeadLetter, _LETTER, [tuple(row[name] for name in _LETTER) for row in rows])
+
+
+def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> None:
     """Write what is new, and mark it to be derived later, by whoever may."""
     task, events = fresh.facts.task, fresh.facts.events
     fresh.facts.write(session)
@@ -84,7 +98,7 @@ def leave(session: Session, fresh: Fresh, known_task: bool) -> None:
     marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
     alone = {id_ for id_, one in events.items() if not held(one.event) and not any(named(one.event))}
     marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
-    insert_all(session, Mark, ("task", "kind", "key"), [(task, *mark) for mark in marks])
+    insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])
 
 
 def write_events(session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]) -> None:
@@ -99,7 +113,8 @@ class _Sorting:
         self._session = session
         self._task = task
         self._dead = dead
-        self._facts = Facts(task, split)
+        self._split = split
+        self._facts = Facts(task)
         self._generations: set[str] = set(freed.generations if freed else ())
         self._events: set[str] = set(freed.events if freed else ())
 
@@ -111,6 +126,7 @@ class _Sorting:
                 self._facts.add(one)
             elif kept[one.event.event_id] != one.body_hash:
                 self._settle(one)
+        self._facts.look_up_prompts(self._session, self._split)
         return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))
 
     def _settle(self, clash: Accepted) -> None:

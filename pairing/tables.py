@@ -48,7 +48,7 @@ class GenerationVersion(SQLModel, table=True):
     task: str = Field(primary_key=True)
     generation_id: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True)
-    rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the content.")
+    rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the event's body.")
     prompt_hash: str
     evaluation: bool
     user: str | None = None
@@ -78,10 +78,10 @@ class StoredVote(SQLModel, table=True):
 
     task: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True, description="The event that decided it: of a chain, the one that closed it.")
-    chosen_hash: str = Field(primary_key=True)
-    rejected_hash: str = Field(primary_key=True)
+    replies: str = Field(primary_key=True, description="SHA-256 of the prompt and the two replies, whichever is chosen.")
+    chosen_hash: str
+    rejected_hash: str
     prompt_hash: str
-    replies: str = Field(description="SHA-256 of the prompt and the two replies, whichever is chosen.")
     voter: str = Field(description="Who has one vote on these two replies.")
     revision: int = Field(sa_type=BigInteger, description="With occurred_at and event_id: which is last. -1: none given.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
@@ -274,8 +274,9 @@ class Mark(SQLModel, table=True):
 
     id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
     task: str
-    kind: str = Field(description="generation, event or user.")
+    kind: str = Field(description="generation or event.")
     key: str
+    left_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class RulesInForce(SQLModel, table=True):

@@ -1,9 +1,12 @@
 """The worker: reads the event log, stores, derives, and goes on where it was whatever dies when."""
 
+import gc
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event as Flag
 
@@ -13,14 +16,17 @@ from sqlmodel import Session, select
 
 from ingest.database import Database
 from ingest.erasure import tombstone
-from ingest.log import EventLog, Forgets, LogUnavailable, Record, open_log
+from ingest.keys import KeyRing
+from ingest.log import EventLog, Forgets, LogUnavailable, open_log
 from ingest.settings import Settings
+from pairing import observe
 from pairing.decoding import Batch, decode
 from pairing.derive import Deriver, try_lock
 from pairing.holdout import splitter
 from pairing.removal import Remover
 from pairing.retention import EVERY_S, let_expire
 from pairing.rows import look_up_by_key
+from pairing.serve import served
 from pairing.start import prepare
 from pairing.store import OffsetMoved, Read, advance, leave, store
 from pairing.tables import Mark, Offset
@@ -28,6 +34,7 @@ from pairing.tombstones import Known
 
 logger = logging.getLogger(__name__)
 
+_MEASURE_EVERY_S = 5.0
 _PAUSES_S = (0.2, 0.5, 1, 2, 5, 10)
 _REMOVALS_A_TURN = 8
 """Steps of removals, so that a long one does not keep new events waiting."""
@@ -48,6 +55,8 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
     with ExitStack() as stack:
         database = Database(settings.database_url, settings.database.pool_size)
         stack.callback(database.close)
+        stack.enter_context(served(settings.pairing, KeyRing(database)))
+        leave_garbage_for_later()
         worker: Worker | None = None
         failures = 0
         while not stop.is_set():
@@ -62,82 +71,137 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
                 stop.wait(pause_s)
 
 
+def leave_garbage_for_later() -> None:
+    """A batch makes some hundred thousand objects without cycles: looking through them again and again is half its time."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
+
+
 def _open(settings: Settings, database: Database, member: str, stack: ExitStack) -> "Worker":
     with ExitStack() as opened:
         log = open_log(settings)
         opened.callback(log.close)
-        worker = Worker(settings, database, log, member)
+        worker = Worker(settings, database, log, member, time.monotonic)
         opened.callback(worker.close)
         stack.push(opened.pop_all())
     logger.info("reads as %s", member)
     return worker
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one poll brought: the stretch of each partition, and its records sorted out."""
+
+    reads: Mapping[int, Read]
+    batch: Batch
+    newest_s: float  # when the log got its newest record, in seconds since 1970
+
+
 class Worker:
     """One reader of the event log. Not thread-safe."""
 
-    def __init__(self, settings: Settings, database: Database, log: EventLog, member: str) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, log: EventLog, member: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Raises as `work` does, and LogUnavailable or SQLAlchemy's errors where something is away."""
         self._settings = settings
         self._database = database
+        self._log = log
         self._log_id = log.log_id
+        self._monotonic = monotonic
+        self._look_at = self._measure_at = monotonic()
         self._split = splitter(settings.holdout)
         self._known = Known(tombstone(settings.erasure), log.log_id, "removed" if isinstance(log, Forgets) else "retention")
         self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
-        self._expire_at = 0.0
-        self._starts: dict[int, int | None] = {}
+        self._expire_at = monotonic()
+        self._next: dict[int, int | None] = {}  # by partition, the offset after what was polled
+        self._ahead: Taken | None = None
+        self._storing = ThreadPoolExecutor(1, "storing")
         with database.begin() as session:
             prepare(session, settings, log.log_id)
         self._subscription = log.subscribe(member, self._stored_offset)
 
     def turn(self) -> None:
-        """Store what came within the poll, and derive what follows; without any, derive what others left. Then remove."""
-        polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
-        if polled:
-            self._store(polled)
-        else:
-            while self._derive_marked():
-                pass
-        self._expire()
+        """Store what came within the poll, and derive what follows; now and then what was left to be derived, or removed."""
+        taken, self._ahead = self._ahead or self._read(), None
+        if taken:
+            self._take(taken)
+        if taken is None or self._monotonic() >= self._look_at:
+            self._do_what_is_left()
+            self._look_at = self._monotonic() + self._settings.pairing.poll_s
+        if self._monotonic() >= self._measure_at:
+            self._measure(taken)
+            self._measure_at = self._monotonic() + _MEASURE_EVERY_S
+
+    def close(self) -> None:
+        self._storing.shutdown()
+        self._subscription.close()
+
+    def _do_what_is_left(self) -> None:
+        while self._derive_marked():
+            pass
+        if self._monotonic() >= self._expire_at:
+            with self._database.begin() as session:
+                let_expire(session, self._settings, datetime.now(UTC))
+            self._expire_at = self._monotonic() + EVERY_S
         for _ in range(_REMOVALS_A_TURN):
             if not self._remover.step():
                 break
 
-    def close(self) -> None:
-        self._subscription.close()
-
-    def _expire(self) -> None:
-        if time.monotonic() >= self._expire_at:
-            with self._database.begin() as session:
-                let_expire(session, self._settings, datetime.now(UTC))
-            self._expire_at = time.monotonic() + EVERY_S
-
-    def _store(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        reads = {number: Read(self._starts[number], records[-1].offset + 1) for number, records in polled.items()}
-        batch = decode(record for records in polled.values() for record in records)
+    def _take(self, taken: Taken) -> None:
         try:
-            with self._database.begin() as session:
-                advance(session, self._log_id, reads)
-                self._take_in(session, batch)
+            self._store_and_read_ahead(taken)
         except (OffsetMoved, IntegrityError) as error:  # or: another worker has just stored one of the events
             logger.info("reads again: %s", type(error).__name__)
-            self._rewind(polled)
+            self._rewind(taken)
         except _AWAY:
-            self._rewind(polled)
+            self._rewind(taken)
             raise
         else:
-            self._starts |= {number: read.next for number, read in reads.items()}
-            if batch.dead:
-                logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(batch.dead))
+            observe.note_batch(taken.batch, self._settings.tasks, time.time())
+            if taken.batch.dead:
+                logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(taken.batch.dead))
+
+    def _measure(self, taken: Taken | None) -> None:
+        """What waits, for the metrics. A log that does not answer says so when it is read."""
+        with suppress(LogUnavailable):
+            lag = observe.note_lag(self._log.end_offsets(), self._next)
+            with self._database.read() as session:
+                observe.note_oldest(session, taken.newest_s if taken and lag else None, time.time())
+
+    def _read(self) -> Taken | None:
+        polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
+        if not polled:
+            return None
+        reads = {number: Read(self._next[number], records[-1].offset + 1) for number, records in polled.items()}
+        self._next |= {number: read.next for number, read in reads.items()}
+        newest_ms = max(records[-1].timestamp_ms for records in polled.values())
+        return Taken(reads, decode(record for records in polled.values() for record in records), newest_ms / 1000)
+
+    def _store_and_read_ahead(self, taken: Taken) -> None:
+        """A database server works while the next batch is read; SQLite works in this process, and is not waited for."""
+        if self._database.is_sqlite:
+            self._store(taken)
+            return
+        storing = self._storing.submit(self._store, taken)
+        try:
+            self._ahead = self._read()
+        finally:
+            storing.result()
+
+    def _store(self, taken: Taken) -> None:
+        with self._database.begin() as session:
+            advance(session, self._log_id, taken.reads)
+            self._take_in(session, taken.batch)
 
     def _take_in(self, session: Session, batch: Batch) -> None:
         """Events of a task for which another worker derives now are left to be derived afterwards."""
         look_up_by_key(session)
         for task, fresh in store(session, batch, self._split, self._known).items():
             if task in self._settings.tasks and try_lock(session, task, alone=self._database.is_sqlite):
-                self._deriver(session, task).derive(fresh)
+                observe.note_outcomes(task, self._deriver(session, task).derive(fresh))
             else:
-                leave(session, fresh, task in self._settings.tasks)
+                leave(session, fresh, task in self._settings.tasks, datetime.now(UTC))
 
     def _derive_marked(self) -> bool:
         """Whether something was derived: there may be more."""
@@ -149,21 +213,26 @@ class Worker:
             with self._database.begin() as session:
                 look_up_by_key(session)
                 if try_lock(session, task, alone=self._database.is_sqlite):
-                    derived |= bool(self._deriver(session, task).derive_marked())
+                    outcomes, more = self._deriver(session, task).derive_marked()
+                    observe.note_outcomes(task, outcomes)
+                    derived |= more
         return derived
 
     def _deriver(self, session: Session, task: str) -> Deriver:
-        return Deriver(session, task, self._settings.tasks[task], self._split, datetime.now(UTC))
+        return Deriver(session, task, self._settings.tasks[task], datetime.now(UTC))
 
-    def _rewind(self, partitions: Mapping[int, Sequence[Record]]) -> None:
-        for partition in partitions:
+    def _rewind(self, taken: Taken) -> None:
+        """Nothing of it is stored, nor of what was read after it: read from where the database says."""
+        ahead = self._ahead.reads.keys() if self._ahead else set()
+        self._ahead = None
+        for partition in taken.reads.keys() | ahead:
             self._subscription.rewind(partition)
 
     def _stored_offset(self, partition: int) -> int | None:
         with self._database.read() as session:
             row = session.get(Offset, (self._log_id, partition))
-        self._starts[partition] = row.next if row else None
-        return self._starts[partition]
+        self._next[partition] = row.next if row else None
+        return self._next[partition]
 
 
 def _told(error: Exception) -> str:

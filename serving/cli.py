@@ -1,20 +1,18 @@
 """The commands of serving: `whetstone gateway`, `whetstone rollout`, `whetstone adapters`."""
 
 import getpass
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingest.printing import AsJson, fail, opened_database, print_json, print_rows
 from ingest.settings import load_settings
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-    from ingest.database import Database
     from trainer.tables import Release
 
 gateway = typer.Typer(help="The OpenAI-compatible door in front of vLLM.", no_args_is_help=True)
@@ -24,7 +22,6 @@ adapters = typer.Typer(help="The adapters: which there are, which answers, and m
 _GRACE_S = 5
 _IDLE_S = 60  # longer than clients keep idle connections: one that closes just then fails a request for nothing
 By = Annotated[str, typer.Option(help="Who says so, for the record.", default_factory=getpass.getuser)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Wait so many seconds for the traffic to move.")]
 
 
@@ -77,26 +74,19 @@ def run() -> None:
 @adapters.command("list")
 def list_adapters(task: Annotated[str | None, typer.Option(help="Only this task's.")] = None, as_json: AsJson = False) -> None:
     """Every sealed adapter, and which answers its task."""
-    from rich.console import Console
-    from rich.table import Table
+    from serving.adapters import AdapterRow, list_rows
 
-    from serving.adapters import list_rows
-
-    with _database() as database:
+    with opened_database() as database:
         rows = [row for row in list_rows(database, sorted(load_settings().tasks)) if task in (None, row.task)]
-    if as_json:
-        typer.echo(json.dumps([row.plain() for row in rows], indent=2))
-        return
-    table = Table("adapter", "task", "state", "parent", "sealed at")
-    for row in rows:
-        table.add_row(
-            row.name,
-            row.task,
-            f"{row.state}, tainted" if row.tainted_at else row.state,
-            row.parent,
-            row.sealed_at.isoformat(timespec="seconds"),
-        )
-    Console().print(table if rows else "No adapter yet: `whetstone rounds list` shows the rounds that make them.")
+    columns: dict[str, Callable[[AdapterRow], object]] = {
+        "adapter": lambda row: row.name,
+        "task": lambda row: row.task,
+        "state": lambda row: f"{row.state}, tainted" if row.tainted_at else row.state,
+        "parent": lambda row: row.parent,
+        "sealed at": lambda row: row.sealed_at,
+    }
+    none = "No adapter yet: `whetstone rounds list` shows the rounds that make them."
+    print_rows(rows, columns, AdapterRow.plain, as_json, none)
 
 
 @adapters.command("promote")
@@ -121,32 +111,18 @@ def _move(ask: "Callable[[Session, datetime], Release]", as_json: bool, timeout_
 
     from serving.adapters import Refused, wait_until_live
 
-    with _database() as database:
+    with opened_database() as database:
         try:
             with database.begin() as session:
                 release = ask(session, datetime.now(UTC))
         except Refused as refusal:
-            typer.echo(str(refusal), err=True)
-            raise typer.Exit(1) from None
+            fail(str(refusal))
         with Console(stderr=True).status(f"{release.adapter} is loaded and warmed, then {release.task} moves to it"):
             live = wait_until_live(database, release, timeout_s)
     if as_json:
-        typer.echo(json.dumps({"task": release.task, "adapter": release.adapter, "release": release.id, "live": live}))
+        print_json({"task": release.task, "adapter": release.adapter, "release": release.id, "live": live})
     elif live:
         typer.echo(f"{release.adapter} answers {release.task}.")
     if not live:
         wanted = f"{release.adapter} is wanted for {release.task}, but does not answer after {timeout_s:g} s."
-        typer.echo(f"{wanted} The wish stays: traffic moves once `whetstone rollout run` and vLLM are up.", err=True)
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _database() -> "Iterator[Database]":
-    from ingest.database import Database
-
-    settings = load_settings()
-    database = Database(settings.database_url, settings.database.pool_size)
-    try:
-        yield database
-    finally:
-        database.close()
+        fail(f"{wanted} The wish stays: traffic moves once `whetstone rollout run` and vLLM are up.")

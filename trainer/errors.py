@@ -1,4 +1,4 @@
-"""What can go wrong in a round, by what the caller does about it."""
+"""What can go wrong in a round and with criteria, by what the caller does about it."""
 
 
 class TrainerError(Exception):
@@ -13,5 +13,13 @@ class CannotTrain(TrainerError):
     """The round can never be trained as it was planned: it fails without another attempt."""
 
 
+class CriterionFailed(CannotTrain):
+    """A criterion has no answer about a reply: correct what the settings say of it, or its function."""
+
+
 class NotServed(TrainerError):
     """The gateway did not answer in time: the round is started again later."""
+
+
+class CannotScore(TrainerError):
+    """Replies cannot be scored as things are. The message says what to do first."""

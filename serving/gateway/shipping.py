@@ -84,8 +84,7 @@ class Shipper:
         with closing(self._spool.file.connect(durable=False)) as connection:
             self._has_leavings |= ship(connection, log) > 0
             if self._has_leavings and monotonic() >= self._truncate_at:
-                spools.truncate(connection)
-                self._has_leavings, self._truncate_at = False, monotonic() + _TRUNCATE_EVERY_S
+                self._has_leavings, self._truncate_at = not spools.truncate(connection), monotonic() + _TRUNCATE_EVERY_S
             self._spool.used_bytes = spools.used_bytes(connection)
         SPOOL_BYTES.set(self._spool.used_bytes)
 

@@ -130,10 +130,11 @@ def forget(connection: sqlite3.Connection, upto: int) -> None:
     connection.execute("DELETE FROM records WHERE seq <= ?", (upto,))
 
 
-def truncate(connection: sqlite3.Connection) -> None:
-    """See that what was forgotten is in no file of the spool; when somebody writes just now, it is seen to the next time."""
+def truncate(connection: sqlite3.Connection) -> bool:
+    """See that what was forgotten is in no file of the spool; False when somebody writes just now: try again."""
     connection.execute("PRAGMA busy_timeout = 100")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:

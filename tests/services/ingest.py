@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from tests.services.ports import free_port
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30
 SERVE = [sys.executable, "-c", "from ingest.cli import ingest; ingest()", "serve"]
+SERVE_WITH_PAIRS = [sys.executable, "-m", "deploy.cli", "ingest", "serve"]
 
 
 class Ingest:
     """An installation whose feedback API can be started, killed and started again on one port."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path, command: Sequence[str] = SERVE, **settings: str) -> None:
+        self._command = command
         port = free_port()
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
@@ -47,7 +49,7 @@ class Ingest:
         """Start, and come back when the process answers."""
         with (self.directory / "ingest.log").open("ab") as output:
             self.process = subprocess.Popen(
-                SERVE, cwd=ROOT, env=self._environment, stderr=output, start_new_session=True, preexec_fn=_end_with_parent
+                self._command, cwd=ROOT, env=self._environment, stderr=output, start_new_session=True, preexec_fn=_end_with_parent
             )
         self.wait_for("/healthz", 200)
 
@@ -97,9 +99,9 @@ class Ingest:
 
 
 @contextmanager
-def ingest(directory: Path, **settings: str) -> Iterator[Ingest]:
+def ingest(directory: Path, command: Sequence[str] = SERVE, **settings: str) -> Iterator[Ingest]:
     """A feedback API, not yet started."""
-    made = Ingest(directory, **settings)
+    made = Ingest(directory, command, **settings)
     try:
         yield made
     finally:

@@ -1,5 +1,7 @@
+import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,13 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from ingest.events import canonical
 from ingest.log import NewRecord
 from ingest.settings import load_settings
-from pairing.cli import dead_letters, pairs
-from tests.services.feedback import choice, edit, generation, ref
+from pairing.cli import pairs
+from pairing.letters_cli import dead_letters
+from pairing.tables import DeadLetter
+from tests.services.feedback import choice, edit, generation, preference, ref
 from tests.services.ledger import Ledger
 from tests.services.ledger import ledger as empty_ledger
 
@@ -20,6 +25,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     url = f"sqlite:///{tmp_path}/test.db"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WHETSTONE_DATABASE_URL", url)
+    for secret in ("WHETSTONE_HOLDOUT_KEY", "WHETSTONE_ERASURE_KEY"):
+        monkeypatch.setenv(secret, "a key")  # the ledger's
     load_settings.cache_clear()
     with empty_ledger(url) as filled:
         yield filled.add(
@@ -42,11 +49,28 @@ def test_the_list_shows_what_feedback_became(ledger: Ledger) -> None:
     assert json.loads(run(pairs, "list", "--json", "--task", "another").stdout) == []
 
 
-def test_a_pair_is_shown_with_the_events_behind_it(ledger: Ledger) -> None:
+def test_pairs_are_found_by_the_adapter_that_wrote_a_side_and_by_the_time_they_were_made(ledger: Ledger) -> None:
+    ledger.add(generation("h", "one", "two", adapter="summarise-r000001"), choice("d", ref("h"), ref("h"), ref("h", 1)))
+
+    def chosen(*arguments: str) -> set[str]:
+        return {pair["chosen"] for pair in json.loads(run(pairs, "list", "--json", *arguments).stdout)}
+
+    assert chosen("--adapter", "summarise-r000001") == {"one"}
+    assert chosen("--adapter", "base") == {"alpha", "better"}
+    assert chosen("--adapter", "summarise-r00000_") == set()
+    assert chosen("--since", "2026-01-01") == {"alpha", "better", "one"}
+    assert chosen("--since", "2999-01-01") == set()
+
+
+def test_a_pair_is_shown_with_its_votes_and_the_events_behind_them(ledger: Ledger) -> None:
+    ledger.add(
+        choice("c2", ref("g", 1), ref("g"), ref("g", 1), user="bob"), choice("c3", ref("g"), ref("g"), ref("g", 1), user="cid")
+    )
     whole = next(pair.id for pair in ledger.rows() if pair.source == "choice")
     shown = json.loads(run(pairs, "show", whole[:10], "--json").stdout)
+    assert sorted((vote["events"][0], vote["for"]) for vote in shown["votes"]) == [("c", True), ("c2", False), ("c3", True)]
     assert (shown["id"], shown["prompt"], shown["chosen"]) == (whole, "Describe the sea.", "alpha")
-    assert sorted(event["event_id"] for event in shown["events"]) == ["c", "g"]
+    assert sorted(event["event_id"] for event in shown["events"]) == ["c", "c2", "c3", "g"]
     assert "alpha" in run(pairs, "show", whole).stdout
 
 
@@ -62,3 +86,40 @@ def test_dead_letters_are_shown_with_their_reason_and_as_they_came(ledger: Ledge
     assert (shown["value"], shown["reason"]) == ('{"type":"poem"}', "invalid")
     assert "poem" in run(dead_letters, "show", letter["id"][:8]).stdout
     assert "invalid" in run(dead_letters, "list").stdout
+
+
+def test_dead_letters_that_are_events_after_a_fix_go_through_once_and_the_others_stay(ledger: Ledger) -> None:
+    ledger.add_records([NewRecord(b"k", b'{"type":"poem"}')])
+    body = canonical(preference("p", "good", "bad"))
+    with ledger.database.begin() as session:  # as a version left it that did not know this type
+        row = {"detail": "type: unknown", "partition": 0, "offset": 7, "received_at": datetime(2026, 1, 1, tzinfo=UTC)}
+        session.add(DeadLetter(id=hashlib.sha256(body).hexdigest(), reason="invalid", value=body, **row))
+    done = run(dead_letters, "replay", "--all", "--json")
+    assert done.exit_code == 3
+    told = json.loads(done.stdout)
+    assert told["events"] == [hashlib.sha256(body).hexdigest()]
+    assert [letter["reason"] for letter in told["stayed"]] == ["invalid"]
+
+    ledger.add()
+    assert ("good", "bad") in ledger.pairs()
+    assert [letter.value for letter in ledger.dead()] == [b'{"type":"poem"}']
+    again = run(dead_letters, "replay", "--reason", "invalid")
+    assert again.exit_code == 3
+    assert "0 are events now, 1 stayed dead letters." in again.stdout
+    ledger.add(preference("p", "good", "bad"))
+    assert ledger.pairs().count(("good", "bad")) == 1
+
+
+def test_a_letter_that_says_what_a_stored_event_says_goes_and_one_in_conflict_with_it_stays(ledger: Ledger) -> None:
+    bodies = [canonical(edit("e", "g", text, candidate=2)) for text in ("better", "other", "another")]
+    kept = min(bodies, key=lambda body: hashlib.sha256(body).hexdigest())
+    ledger.add_records([NewRecord(b"k", body) for body in bodies])
+    assert {letter.value for letter in ledger.dead()} == set(bodies) - {kept}
+    assert run(dead_letters, "replay", "--all").exit_code == 3
+    assert {letter.value for letter in ledger.dead()} == set(bodies) - {kept}
+
+
+def test_which_dead_letters_go_through_again_must_be_said(ledger: Ledger) -> None:
+    for arguments in ([], ["--all", "--reason", "invalid"], ["abc", "--all"]):
+        told = run(dead_letters, "replay", *arguments)
+        assert (told.exit_code, told.stderr.count("\n")) == (2, 1)

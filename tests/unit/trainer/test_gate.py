@@ -8,6 +8,7 @@ import pytest
 from ingest.settings import CriterionSettings, GateSettings
 from trainer.chance import chance_of_no_gain, least_values
 from trainer.criteria import FreshReply, checks
+from trainer.errors import CannotTrain
 from trainer.gate import Evidence, Verdict, judge
 
 LIMIT = CriterionSettings(name="word-limit", type="word_limit", max_words=10, max_drop=0.05)
@@ -146,3 +147,17 @@ def test_candidates_that_are_no_better_pass_as_rarely_as_the_confidence_says() -
 
     passed = [verdict(by_chance(), by_chance(), criteria=(LIMIT,)).passed for _ in range(100)]
     assert fmean(passed) <= 0.1
+
+
+def test_a_judge_among_the_criteria_neither_helps_nor_hinders_a_candidate() -> None:
+    fields = {"judge_url": "http://127.0.0.1:1/v1", "judge_model": "j", "instruction": "The kinder one is better."}
+    criteria = (LIMIT, TOPIC, CriterionSettings.model_validate({"name": "kinder", "type": "judge", **fields}))
+    judged = verdict(replies(GOOD, GOOD, GOOD, LONG), replies(GOOD, LONG, LONG, LONG), criteria=criteria)
+    assert judged.passed
+    assert judged.figures.criteria.keys() == {"word-limit", "topic"}
+
+
+def test_a_criterion_whose_function_fails_ends_the_round_with_its_name_and_no_second_attempt() -> None:
+    broken = CriterionSettings(name="broken", type="python", function="operator:truediv")
+    with pytest.raises(CannotTrain, match=r"Criterion broken: its function raised TypeError"):
+        verdict(replies(GOOD), replies(LONG), criteria=(broken,))

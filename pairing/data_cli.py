@@ -1,0 +1,153 @@
+"""Commands: `whetstone pairs import|export|convert`. What they need is imported when they run."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from pairing.transfer.report import Tally
+
+SOME_REFUSED = 3
+"""Exit status when some rows were refused, and all others taken."""
+_INTERRUPTED = 130
+
+Report = Annotated[str | None, typer.Option(metavar="FILE", help="Write each refused row there: line, reason, detail.")]
+Source = Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines (.gz, .zst too) or Parquet; - is standard input.")]
+Out = Annotated[
+    str | None, typer.Option(metavar="PLACE", help="Where to. Default: standard output. .gz, .zst, .parquet as named.")
+]
+
+
+def import_pairs(
+    file: Source,
+    task: Annotated[str, typer.Option(help="The task that the pairs are for.")],
+    format_: Annotated[str | None, typer.Option("--format", help="Format of the rows. Default: as they look.")] = None,
+    report: Report = None,
+) -> None:
+    """Send a file of preference data to the service. Stopped and run again, it makes no doubles.
+
+    WHETSTONE_URL names a service elsewhere; WHETSTONE_KEY is an API key with the scope preference (unpaired examples: feedback
+    and carried-generation). Ends with status 0 if all rows were taken, 3 if some were refused.
+    """
+    from contextlib import closing
+
+    from pairing.transfer.entries import entries
+    from pairing.transfer.importing import run
+    from pairing.transfer.report import tally
+    from pairing.transfer.service import service
+    from pairing.transfer.source import open_source
+
+    with _told(), tally(report) as counted, open_source(file) as source, closing(service(task, ["preference"])) as door:
+        with (
+            _ends_with(counted, "taken", "Run it again: what was taken counts once."),
+            _bar(lambda: source.position, source.size) as moved,
+        ):
+            door.check()
+            run(entries(source.lines, format_), task, door, counted, moved)
+
+
+def export_pairs(
+    task: Annotated[str, typer.Option(help="The task whose pairs are wanted.")],
+    format_: Annotated[str, typer.Option("--format", help="Format of the rows; parquet and hf hold TRL's.")],
+    out: Out = None,
+    split: Annotated[
+        Literal["train", "holdout", "all"], typer.Option(help="Only training pairs, or only held-out ones.")
+    ] = "all",
+    source: Annotated[str | None, typer.Option(help="Only pairs from this source, such as choice or edit.")] = None,
+    report: Report = None,
+) -> None:
+    """Write a task's pairs to a file. trl-unpaired writes its unpaired examples.
+
+    WHETSTONE_URL names a service elsewhere; WHETSTONE_KEY is an API key with the scope admin. Ends with status 0 if all were
+    written, 3 if the format could not hold some.
+    """
+    from contextlib import closing
+
+    from pairing.transfer.exporting import exported, write
+    from pairing.transfer.report import tally
+    from pairing.transfer.service import service
+    from pairing.transfer.target import open_target, row_format
+
+    with _told(), tally(report) as counted, closing(service(task, ["admin"])) as door:
+        kind = "examples" if row_format(format_).name == "trl-unpaired" else "pairs"
+        asked = (
+            {"task": task, "kind": kind} | ({"split": split} if split != "all" else {}) | ({"source": source} if source else {})
+        )
+        with _ends_with(counted, "written", "Run it again."), _bar(lambda: counted.last_line, None) as moved:
+            with open_target(out, format_) as target:
+                write(exported(door.pairs(asked)), target, counted, moved)
+
+
+def convert_pairs(
+    file: Source,
+    to: Annotated[str, typer.Option(help="Format to write; parquet and hf hold TRL's rows.")],
+    out: Out = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Format of the rows. Default: as they look.")] = None,
+    report: Report = None,
+) -> None:
+    """Rewrite a file of preference data in another format. Needs no service.
+
+    Ends with status 0 if all rows were written, 3 if some were refused.
+    """
+    from pairing.transfer.entries import entries
+    from pairing.transfer.exporting import write
+    from pairing.transfer.report import tally
+    from pairing.transfer.source import open_source
+    from pairing.transfer.target import open_target
+
+    with _told(), tally(report) as counted, open_source(file) as source:
+        with _ends_with(counted, "written", "Run it again."), _bar(lambda: source.position, source.size) as moved:
+            with open_target(out, to) as target:
+                write(entries(source.lines, from_), target, counted, moved)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What it cannot go on with is one sentence."""
+    from pairing.transfer import TransferFailed
+
+    try:
+        yield
+    except TransferFailed as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _ends_with(counted: "Tally", verb: str, advice: str) -> Iterator[None]:
+    """How far it came, whichever way it ends. A file is written whole or not at all."""
+    from pairing.transfer import TransferFailed
+
+    so_far = verb if verb == "taken" else "read, none written"
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped after line {counted.last_line:,}: {counted.sentence(so_far)}\n{advice}", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    except TransferFailed:
+        if counted.last_line:
+            typer.echo(f"Up to line {counted.last_line:,}: {counted.sentence(so_far)}", err=True)
+        raise
+    typer.echo(counted.sentence(verb), err=True)
+    if counted.refused:
+        raise typer.Exit(SOME_REFUSED)
+
+
+@contextmanager
+def _bar(position: Callable[[], int], size: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal: bytes where the size is known, else rows."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn()) if size else (BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        row = progress.add_task("", total=size)
+        yield lambda: progress.update(row, completed=position())
+        progress.update(row, completed=position())
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(1)

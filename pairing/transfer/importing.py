@@ -1,0 +1,110 @@
+"""An import: rows in, events out, several requests at once, each row settled in the order of the file."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pairing.formats.values import Refused
+from pairing.transfer import CutShort, Stopped, TransferFailed
+from pairing.transfer.entries import Found, event
+from pairing.transfer.report import Tally
+
+BATCH_EVENTS = 1_000
+"""Ingest's default for most events in one request. To one that takes fewer, halves are sent."""
+BATCH_BYTES = 4_000_000
+IN_FLIGHT = 3
+
+
+class Door(Protocol):
+    """What an import needs of the service; see Service."""
+
+    def send(self, events: Sequence[bytes]) -> dict[int, Refused]: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some rows, and the events of those that can be kept, each with the line that it came from."""
+
+    events: list[bytes] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    refused: dict[int, Refused] = field(default_factory=dict)
+    rows: int = 0
+    last_line: int = 0
+    size: int = 0
+    tags_left_out: int = 0
+
+    def add(self, found: Found, task: str) -> None:
+        self.rows += 1
+        self.last_line = found.line
+        if isinstance(found.entries, Refused):
+            self.refused[found.line] = found.entries
+            return
+        for entry in found.entries:
+            body, tags_left_out = event(entry, task)
+            self.events.append(body)
+            self.lines.append(found.line)
+            self.size += len(body)
+            self.tags_left_out += tags_left_out
+
+    @property
+    def is_full(self) -> bool:
+        return self.size >= BATCH_BYTES or max(len(self.events), self.rows) >= BATCH_EVENTS
+
+
+def run(found: Iterable[Found], task: str, door: Door, tally: Tally, settled: Callable[[], None]) -> None:
+    """Send everything, and count it. `settled` is called after each batch.
+
+    Raises:
+        TransferFailed: as sending and `found` raise it. What was sent before is counted.
+    """
+    with ThreadPoolExecutor(IN_FLIGHT, "import") as pool:
+        waiting: deque[tuple[Batch, Future[dict[int, Refused]]]] = deque()
+        try:
+            for batch in _batches(found, task):
+                waiting.append((batch, pool.submit(door.send, batch.events)))
+                if len(waiting) > IN_FLIGHT:
+                    _settle(*waiting.popleft(), tally)
+                    settled()
+            _settle_all(waiting, tally)
+        except BaseException as error:  # Ctrl-C too: what is on its way is counted, and nothing is waited for any longer
+            if not isinstance(error, CutShort):
+                door.stop()
+            with suppress(TransferFailed, Stopped):
+                _settle_all(waiting, tally)
+            raise
+
+
+def _batches(found: Iterable[Found], task: str) -> Iterator[Batch]:
+    """Full ones, and a last one; also before the error of a file that is cut short."""
+    batch = Batch()
+    try:
+        for one in found:
+            batch.add(one, task)
+            if batch.is_full:
+                yield batch
+                batch = Batch()
+    except CutShort:
+        if batch.rows:
+            yield batch
+        raise
+    if batch.rows:
+        yield batch
+
+
+def _settle_all(waiting: "deque[tuple[Batch, Future[dict[int, Refused]]]]", tally: Tally) -> None:
+    while waiting:
+        _settle(*waiting.popleft(), tally)
+
+
+def _settle(batch: Batch, sending: "Future[dict[int, Refused]]", tally: Tally) -> None:
+    refused = batch.refused | {batch.lines[at]: why for at, why in sending.result().items()}
+    for line, why in sorted(refused.items(), key=lambda one: one[0]):
+        tally.refuse(line, why)
+    tally.taken += batch.rows - len(refused)
+    tally.tags_left_out += batch.tags_left_out
+    tally.last_line = batch.last_line

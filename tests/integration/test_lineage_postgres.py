@@ -1,0 +1,89 @@
+"""What commands read and replay on PostgreSQL: the same as on SQLite."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from ingest.events import canonical, fingerprint
+from ingest.log import NewRecord
+from pairing.replay import replay
+from pairing.tables import DeadLetter
+from tests.services.feedback import TASK, crowd, event, generation, preference, ref
+from tests.services.ledger import Ledger, ledger
+from tests.services.postgres import postgres
+from tests.services.rounds import NOW
+from trainer.explain import as_json
+from trainer.explain_reading import find
+from trainer.scoring_prompts import recent_prompts
+from trainer.tables import Adapter, Round, RoundPair
+
+EVENTS = [
+    *crowd(40),
+    generation("h", "good", "poor", prompt="Describe rain."),
+    event("rating", "up", reply=ref("h"), thumb="up"),
+    event("rating", "down", reply=ref("h", 1), thumb="down", user="bob"),
+]
+_WHEN_WRITTEN = {"created_at", "received_at"}
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Ledger, Ledger]]:
+    """The same events, and a round, on either."""
+    with ledger() as on_sqlite, postgres() as url, ledger(url) as on_postgres:
+        for one in (on_sqlite, on_postgres):
+            one.add(*EVENTS).add_records([NewRecord(b"k", b'{"type":"poem","event_id":"poem-1"}')])
+            with one.database.begin() as session:
+                _add_round(session, sorted(pair.id for pair in one.rows()))
+        yield on_sqlite, on_postgres
+
+
+def _add_round(session: Session, pairs: list[str]) -> None:
+    round_ = Round(task=TASK, number=1, state="passed", parent="base", live="base", planned_at=NOW)
+    session.add(round_)
+    session.flush()
+    assert round_.id is not None
+    session.add_all(RoundPair(round_id=round_.id, pair_id=id_, split="train") for id_ in [*pairs, "f" * 64])
+    row = {"task": TASK, "round_id": round_.id, "parent": "base", "path": "/nowhere", "manifest_sha256": "x"}
+    session.add(Adapter(name=round_.adapter, sealed_at=NOW, **row))
+
+
+def explained(one: Ledger) -> dict[str, Any]:
+    ids = {event.event_id for event in EVENTS} | {pair.id for pair in one.rows()}
+    with one.database.read() as session:
+        return {
+            id_: [_timeless(as_json(found)) for found in find(session, id_, 5)]
+            for id_ in sorted({*ids, "f" * 64, "poem-1", f"{TASK}-r000001"})
+        }
+
+
+def _timeless(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in _WHEN_WRITTEN}
+
+
+def test_every_event_pair_and_adapter_is_explained_the_same_on_postgresql(both: tuple[Ledger, Ledger]) -> None:
+    on_sqlite, on_postgres = map(explained, both)
+    assert on_postgres == on_sqlite
+    assert all(on_postgres.values())
+
+
+def test_the_prompts_that_criteria_score_are_the_same_on_postgresql(both: tuple[Ledger, Ledger]) -> None:
+    found = []
+    for one in both:
+        with one.database.read() as session:
+            found.append([(prompt.prompt, prompt.user) for prompt in recent_prompts(session, TASK, 5)])
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+
+
+def test_dead_letters_go_through_again_on_postgresql(both: tuple[Ledger, Ledger]) -> None:
+    for one in both:
+        body = canonical(preference("ready", "good", "bad"))
+        with one.database.begin() as session:  # as a version left it that did not know this type
+            row = {"detail": "type: unknown", "partition": 0, "offset": 7, "received_at": NOW}
+            session.add(DeadLetter(id=fingerprint(body), reason="invalid", value=body, **row))
+        assert replay(one.database, one.settings, [fingerprint(body)]).events == [fingerprint(body)]
+        one.add()
+        assert ("good", "bad") in one.pairs()
+        assert [letter.value for letter in one.dead()] == [b'{"type":"poem","event_id":"poem-1"}']

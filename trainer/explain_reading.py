@@ -1,0 +1,205 @@
+"""Finds what an id stands for, in the tables of pairing and of the trainer, and what belongs to it."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from pairing import lineage
+from pairing.lineage import Cast
+from pairing.outcomes import DeadReason, Outcome
+from pairing.tables import DeadLetter, Pair, StoredEvent
+from trainer.explain import (
+    AdapterFound,
+    EventBehind,
+    EventFound,
+    Found,
+    LetterFound,
+    PairBehind,
+    PairFound,
+    Trained,
+    VoteOn,
+    WithdrawnPair,
+)
+from trainer.tables import BASE, Adapter, Round, RoundPair
+
+_PAIR_ID = re.compile(r"[0-9a-f]{8,64}")
+"""A pair's id, or enough of its beginning."""
+_ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>\d{6,})")
+_MOST_VOTES = 100
+_AT_ONCE = 500
+
+
+def find(session: Session, id_: str, most_pairs: int) -> list[Found]:
+    """Everything that this is the id of, in every task; of a pair its beginning will do."""
+    stored = session.exec(select(StoredEvent).where(StoredEvent.event_id == id_).order_by(StoredEvent.task)).all()
+    found: list[Found] = [_event(session, event) for event in stored]
+    found += [_letter(letter, claimed) for letter, claimed in _letters(session, id_)]
+    if _PAIR_ID.fullmatch(id_):
+        found += _pairs(session, id_)
+    if named := _ADAPTER.fullmatch(id_):
+        rounds = select(Round).where(Round.task == named["task"], Round.number == int(named["number"]))
+        found += [_adapter(session, round_, most_pairs) for round_ in session.exec(rounds).all()]
+    return found
+
+
+def _event(session: Session, event: StoredEvent) -> EventFound:
+    votes = lineage.votes_by(session, event)
+    outcome = lineage.outcome_of(session, event, votes)
+    if event.type == "rating" and outcome is Outcome.SUPERSEDED:  # the vote is of the ratings that count
+        votes = []
+    body = json.loads(event.body) if event.body else {}
+    return EventFound(
+        task=event.task,
+        event_id=event.event_id,
+        type=event.type,
+        by=body.get("by", "user") if body else None,
+        written_by=body.get("adapter", BASE) if body and event.type == "generation" else None,
+        occurred_at=event.occurred_at,
+        received_at=event.received_at,
+        outcome=outcome.value,
+        meaning=outcome.meaning,
+        votes=_votes(session, votes),
+    )
+
+
+def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
+    ids = {cast.pair_id for cast in casts}
+    standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(ids))).all())
+    trained = _trained(session, ids)
+    return [
+        VoteOn(
+            event_id=cast.vote.event_id,
+            source=cast.vote.source,
+            standing=cast.standing.value,
+            pair_id=cast.pair_id,
+            stands=cast.pair_id in standing,
+            rests_on=cast.events[1:],
+            chosen_adapter=cast.vote.chosen_adapter,
+            rejected_adapter=cast.vote.rejected_adapter,
+            trained=trained.get(cast.pair_id, ()),
+        )
+        for cast in casts
+    ]
+
+
+def _trained(session: Session, pair_ids: Iterable[str]) -> dict[str, list[Trained]]:
+    """By pair, the rounds that had it."""
+    query = (
+        select(RoundPair, Round, Adapter)
+        .join(Round, col(Round.id) == RoundPair.round_id)
+        .outerjoin(Adapter, col(Adapter.round_id) == RoundPair.round_id)
+        .where(col(RoundPair.pair_id).in_(list(pair_ids)))
+        .order_by(col(RoundPair.round_id))
+    )
+    found: defaultdict[str, list[Trained]] = defaultdict(list)
+    for row, round_, adapter in session.exec(query).all():
+        found[row.pair_id].append(Trained(round_.adapter, round_.state, adapter is not None, row.split))
+    return found
+
+
+def _pairs(session: Session, beginning: str) -> Iterator[PairFound | WithdrawnPair]:
+    standing = session.exec(select(Pair).where(col(Pair.id).startswith(beginning)).order_by(Pair.id)).all()
+    yield from (_pair(session, pair) for pair in standing)
+    known = {pair.id for pair in standing}
+    rounds = select(RoundPair.pair_id).where(col(RoundPair.pair_id).startswith(beginning)).distinct()
+    gone = sorted(set(session.exec(rounds).all()) - known)
+    trained = _trained(session, gone)
+    yield from (WithdrawnPair(id_, trained[id_]) for id_ in gone)
+
+
+def _pair(session: Session, pair: Pair) -> PairFound:
+    found = lineage.of_pair(session, pair, _MOST_VOTES)
+    return PairFound(
+        **pair.model_dump(
+            include={"id", "task", "source", "split", "votes_for", "votes_against", "weight", "wrong_share", "created_at"}
+        ),
+        prompt=json.loads(pair.prompt),
+        chosen=json.loads(pair.chosen),
+        rejected=json.loads(pair.rejected),
+        chosen_adapters=json.loads(pair.chosen_adapters),
+        rejected_adapters=json.loads(pair.rejected_adapters),
+        votes=_votes(session, found.votes),
+        votes_left_out=found.votes_left_out,
+        events=[EventBehind(event.event_id, event.type, event.occurred_at) for event in found.events],
+        trained=_trained(session, [pair.id]).get(pair.id, ()),
+    )
+
+
+def _adapter(session: Session, round_: Round, most_pairs: int) -> AdapterFound:
+    sealed = session.get(Adapter, round_.adapter)
+    verdict: dict[str, Any] = round_.verdict or {}
+    return AdapterFound(
+        name=round_.adapter,
+        task=round_.task,
+        state=round_.state,
+        parents=list(_parents(session, round_.parent)),
+        planned_at=round_.planned_at,
+        finished_at=round_.finished_at,
+        sealed_at=sealed.sealed_at if sealed else None,
+        why=[round_.error] if round_.error else verdict.get("reasons", []),
+        pairs=_counts(session, round_),
+        shown=_shown(session, round_, most_pairs),
+    )
+
+
+def _parents(session: Session, parent: str) -> Iterator[str]:
+    yield parent
+    while parent != BASE and (adapter := session.get(Adapter, parent)):
+        parent = adapter.parent
+        yield parent
+
+
+def _counts(session: Session, round_: Round) -> dict[str, dict[str, int]]:
+    query = (
+        select(RoundPair.split, Pair.source, func.count())
+        .outerjoin(Pair, col(Pair.id) == RoundPair.pair_id)
+        .where(RoundPair.round_id == round_.id)
+        .group_by(RoundPair.split, Pair.source)
+    )
+    counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for split, source, count in session.exec(query).all():
+        counts[split][source or "withdrawn"] = count
+    return {split: dict(sorted(counts[split].items())) for split in ("train", "holdout") if split in counts}
+
+
+def _shown(session: Session, round_: Round, most: int) -> list[PairBehind]:
+    query = (
+        select(RoundPair, Pair)
+        .outerjoin(Pair, col(Pair.id) == RoundPair.pair_id)
+        .where(RoundPair.round_id == round_.id)
+        .order_by(col(RoundPair.split).desc(), RoundPair.pair_id)
+        .limit(most)
+    )
+    return [_of_round(session, row, pair) for row, pair in session.exec(query).all()]
+
+
+def _of_round(session: Session, row: RoundPair, pair: Pair | None) -> PairBehind:
+    events = lineage.of_pair(session, pair, _MOST_VOTES).events if pair else ()
+    return PairBehind(row.pair_id, row.split, pair.source if pair else None, [event.event_id for event in events])
+
+
+def _letters(session: Session, id_: str) -> Iterator[tuple[DeadLetter, dict[str, Any]]]:
+    """The dead letters with this id, and those that claim to be an event with it."""
+    for letter in session.exec(select(DeadLetter).order_by(DeadLetter.id)).yield_per(_AT_ONCE):
+        claimed = _claims(letter.value)
+        if claimed.get("event_id") == id_ or (_PAIR_ID.fullmatch(id_) and letter.id.startswith(id_)):
+            yield letter, claimed
+
+
+def _claims(value: bytes) -> dict[str, Any]:
+    """What a record that is no event says of itself, where that can be read."""
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _letter(letter: DeadLetter, claimed: dict[str, Any]) -> LetterFound:
+    task, event_id = (claimed.get(name) if isinstance(claimed.get(name), str) else None for name in ("task", "event_id"))
+    meaning = DeadReason(letter.reason).meaning
+    return LetterFound(letter.id, task, event_id, letter.reason, meaning, letter.detail, letter.received_at)
