@@ -32,7 +32,7 @@ test-long: setup  ## the tests that take minutes or need the real model
 	@$(PYTEST) -m long --ignore tests/benchmarks
 
 bench: setup      ## how fast it is, as ratios
-	@$(PYTEST) -s tests/benchmarks
+	@for one in log ingest pairing; do $(BIN)/python -m tests.benchmarks.bench_$$one || exit 1; done
 
 migration: setup  ## NUMBER=0002 MESSAGE="..." writes the revision for changed tables
 	@$(BIN)/python -m deploy.migrations.revise "$(NUMBER)" "$(MESSAGE)"

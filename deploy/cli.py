@@ -32,6 +32,7 @@ COMMANDS = {
     "explain": Entry("trainer.explain_cli:explain", "Where an event, pair or adapter came from, and what became of it.", _PEOPLE),
     "dead-letters": Entry("pairing.letters_cli:dead_letters", "Events that could not be processed, with the reason.", _PEOPLE),
     "criteria": Entry("trainer.criteria_cli:criteria", "Score fresh replies by a task's criteria.", _PEOPLE),
+    "erasures": Entry("pairing.erasures_cli:erasures", "The proofs that users were erased.", _PEOPLE),
     "rounds": Entry("trainer.cli:rounds", "The trainings, and what the gate said of each.", _PEOPLE),
     "adapters": Entry("serving.cli:adapters", "The adapters: list, promote, roll back.", _PEOPLE),
     "ingest": Entry("deploy.doors:ingest", "The API for feedback and for pairs.", _PROCESSES),

@@ -24,6 +24,7 @@ from ingest.log import LogError, LogUnavailable, NewRecord, RecordTooLarge, open
 from ingest.observe import EVENTS, REQUESTS, configure_logging, metrics_response
 from ingest.parsing import check_times, parse_batch, parse_event
 from ingest.problems import FieldError, Problem
+from ingest.redaction import CannotRedact, Redactor
 from ingest.settings import Settings, load_settings
 
 READY_WITHIN_S = 2.0
@@ -44,7 +45,11 @@ def create_app(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
-    """The feedback API over this log, which it closes when it ends."""
+    """The feedback API over this log, which it closes when it ends.
+
+    Raises:
+        WrongSetting: a task's redaction cannot be used.
+    """
     door = Door(settings, log, keys, now)
     app = FastAPI(title="Whetstone feedback", description=_DESCRIPTION, redoc_url=None, lifespan=door.open)
     refused = answers(400, 401, 403, 413, 415, 422, 503)
@@ -87,6 +92,7 @@ class Door:
         self._log = log
         self._keys = keys
         self._now = now
+        self._redactor = Redactor(settings.tasks)
         self._appender = Appender(log, settings.ingest.max_in_flight_events)
         self._checks = ThreadPoolExecutor(1, "readiness")  # one: checks that hang must not pile up
 
@@ -135,6 +141,7 @@ class Door:
         received_at = self._now()
         admit(caller, events)
         check_times(events, prefixes, received_at)
+        events = await self._redacted(events)
         records = [to_record(event, received_at, caller.key_id) for event in events]
         self._check_sizes(records, prefixes)
         await self._append(records)
@@ -142,6 +149,17 @@ class Door:
             # A key for all tasks can name any: only known ones become labels.
             EVENTS.labels(kind, task if task in self._tasks else "other").inc(count)
         return JSONResponse({"accepted": len(events)}, 202)
+
+    async def _redacted(self, events: Sequence[Event]) -> Sequence[Event]:
+        """What may be kept of them: nothing after this sees more."""
+        if not any(self._redactor.needed(event.task) for event in events):
+            return events
+        try:
+            return await run_in_threadpool(lambda: [self._redactor(event) for event in events])
+        except CannotRedact as error:
+            raise Problem(
+                503, "Not accepted", f"{error} Nothing was kept. Send the same events again once it is repaired."
+            ) from None
 
     async def _append(self, records: Sequence[NewRecord]) -> None:
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ingest.printing import AsJson, Limit, in_short, opened_database, print_one, print_rows, the_one
-from pairing import data_cli
+from pairing import data_cli, upkeep_cli
 
 if TYPE_CHECKING:
     from pairing.tables import Pair
@@ -18,6 +18,8 @@ pairs = typer.Typer(help="The pairs that feedback became.", no_args_is_help=True
 pairs.command("import")(data_cli.import_pairs)
 pairs.command("export")(data_cli.export_pairs)
 pairs.command("convert")(data_cli.convert_pairs)
+pairs.command("rebuild")(upkeep_cli.rebuild_pairs)
+pairs.command("bias")(upkeep_cli.show_bias)
 
 _JSON = ("prompt", "tools", "chosen", "rejected", "chosen_adapters", "rejected_adapters", "counted")
 _COLUMNS: dict[str, "Callable[[Pair], object]"] = {

@@ -133,6 +133,11 @@ class Worker:
             self._measure(taken)
             self._measure_at = self._monotonic() + _MEASURE_EVERY_S
 
+    @property
+    def assigned(self) -> frozenset[int]:
+        """The partitions of the log that this worker reads now."""
+        return self._subscription.assigned()
+
     def close(self) -> None:
         self._storing.shutdown()
         self._subscription.close()

@@ -14,12 +14,15 @@ from typing import Any, ClassVar
 class Trained:
     """A round that had the pair, and the adapter that it made."""
 
+    round_id: int
     adapter: str
     state: str
     sealed: bool
     """There is such an adapter: the round got that far."""
     split: str
     """train, or holdout: the gate judged by it."""
+    tainted: bool = False
+    """The adapter rests on what an erased user wrote, and never answers again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class VoteOn:
 
 
 @dataclass(frozen=True, slots=True)
+class OnceBehind:
+    """A pair that the event was behind when rounds were planned, whether or not it is now."""
+
+    pair_id: str
+    stands: bool
+    trained: Sequence[Trained]
+
+
+@dataclass(frozen=True, slots=True)
 class EventFound:
     """An event, and what became of it."""
 
@@ -56,6 +68,7 @@ class EventFound:
     outcome: str
     meaning: str
     votes: Sequence[VoteOn] = ()
+    in_rounds: Sequence[OnceBehind] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +111,14 @@ class WithdrawnPair:
 
     kind: ClassVar[str] = "withdrawn pair"
     id: str
+    events: Sequence[EventBehind]
+    """Those behind it when the rounds were planned."""
     trained: Sequence[Trained]
 
 
 @dataclass(frozen=True, slots=True)
 class PairBehind:
-    """A pair that a round had, with the events behind it."""
+    """A pair that a round had, with the events that were behind it when the round was planned."""
 
     id: str
     split: str
@@ -125,6 +140,8 @@ class AdapterFound:
     planned_at: datetime
     finished_at: datetime | None
     sealed_at: datetime | None
+    tainted_at: datetime | None
+    """When it was seen to rest on what an erased user wrote."""
     why: Sequence[str]
     """The gate's reasons, or why the round failed."""
     pairs: Mapping[str, Mapping[str, int]]

@@ -18,13 +18,14 @@ from trainer.explain import (
     EventFound,
     Found,
     LetterFound,
+    OnceBehind,
     PairBehind,
     PairFound,
     Trained,
     VoteOn,
     WithdrawnPair,
 )
-from trainer.tables import BASE, Adapter, Round, RoundPair
+from trainer.tables import BASE, Adapter, Round, RoundEvent, RoundPair
 
 _PAIR_ID = re.compile(r"[0-9a-f]{8,64}")
 """A pair's id, or enough of its beginning."""
@@ -63,7 +64,21 @@ def _event(session: Session, event: StoredEvent) -> EventFound:
         outcome=outcome.value,
         meaning=outcome.meaning,
         votes=_votes(session, votes),
+        in_rounds=_in_rounds(session, event),
     )
+
+
+def _in_rounds(session: Session, event: StoredEvent) -> list[OnceBehind]:
+    here = (RoundEvent.event_id == event.event_id, Round.task == event.task)
+    query = select(RoundEvent).join(Round, col(Round.id) == RoundEvent.round_id).where(*here).order_by(RoundEvent.pair_id)
+    rounds: defaultdict[str, set[int]] = defaultdict(set)
+    for row in session.exec(query).all():
+        rounds[row.pair_id].add(row.round_id)
+    standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(rounds))).all())
+    trained = _trained(session, rounds)
+    return [
+        OnceBehind(id_, id_ in standing, [one for one in trained[id_] if one.round_id in rounds[id_]]) for id_ in sorted(rounds)
+    ]
 
 
 def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
@@ -97,7 +112,9 @@ def _trained(session: Session, pair_ids: Iterable[str]) -> dict[str, list[Traine
     )
     found: defaultdict[str, list[Trained]] = defaultdict(list)
     for row, round_, adapter in session.exec(query).all():
-        found[row.pair_id].append(Trained(round_.adapter, round_.state, adapter is not None, row.split))
+        tainted = adapter is not None and adapter.tainted_at is not None
+        made = Trained(row.round_id, round_.adapter, round_.state, adapter is not None, row.split, tainted)
+        found[row.pair_id].append(made)
     return found
 
 
@@ -108,7 +125,19 @@ def _pairs(session: Session, beginning: str) -> Iterator[PairFound | WithdrawnPa
     rounds = select(RoundPair.pair_id).where(col(RoundPair.pair_id).startswith(beginning)).distinct()
     gone = sorted(set(session.exec(rounds).all()) - known)
     trained = _trained(session, gone)
-    yield from (WithdrawnPair(id_, trained[id_]) for id_ in gone)
+    yield from (WithdrawnPair(id_, _events_once_behind(session, id_), trained[id_]) for id_ in gone)
+
+
+def _events_once_behind(session: Session, pair_id: str) -> list[EventBehind]:
+    query = (
+        select(StoredEvent)
+        .join(RoundEvent, col(RoundEvent.event_id) == StoredEvent.event_id)
+        .join(Round, (col(Round.id) == RoundEvent.round_id) & (col(Round.task) == StoredEvent.task))
+        .where(RoundEvent.pair_id == pair_id)
+        .order_by(col(StoredEvent.occurred_at), StoredEvent.event_id)
+        .distinct()
+    )
+    return [EventBehind(event.event_id, event.type, event.occurred_at) for event in session.exec(query).all()]
 
 
 def _pair(session: Session, pair: Pair) -> PairFound:
@@ -140,6 +169,7 @@ def _adapter(session: Session, round_: Round, most_pairs: int) -> AdapterFound:
         planned_at=round_.planned_at,
         finished_at=round_.finished_at,
         sealed_at=sealed.sealed_at if sealed else None,
+        tainted_at=sealed.tainted_at if sealed else None,
         why=[round_.error] if round_.error else verdict.get("reasons", []),
         pairs=_counts(session, round_),
         shown=_shown(session, round_, most_pairs),
@@ -174,12 +204,17 @@ def _shown(session: Session, round_: Round, most: int) -> list[PairBehind]:
         .order_by(col(RoundPair.split).desc(), RoundPair.pair_id)
         .limit(most)
     )
-    return [_of_round(session, row, pair) for row, pair in session.exec(query).all()]
+    found = session.exec(query).all()
+    events = _events_by_pair(session, round_, [row.pair_id for row, _ in found])
+    return [PairBehind(row.pair_id, row.split, pair.source if pair else None, events[row.pair_id]) for row, pair in found]
 
 
-def _of_round(session: Session, row: RoundPair, pair: Pair | None) -> PairBehind:
-    events = lineage.of_pair(session, pair, _MOST_VOTES).events if pair else ()
-    return PairBehind(row.pair_id, row.split, pair.source if pair else None, [event.event_id for event in events])
+def _events_by_pair(session: Session, round_: Round, pair_ids: Sequence[str]) -> defaultdict[str, list[str]]:
+    query = select(RoundEvent).where(RoundEvent.round_id == round_.id, col(RoundEvent.pair_id).in_(pair_ids))
+    events: defaultdict[str, list[str]] = defaultdict(list)
+    for row in session.exec(query.order_by(RoundEvent.event_id)).all():
+        events[row.pair_id].append(row.event_id)
+    return events
 
 
 def _letters(session: Session, id_: str) -> Iterator[tuple[DeadLetter, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from ingest.printing import in_short
-from trainer.explain import AdapterFound, EventFound, Found, LetterFound, PairFound, Trained, VoteOn, WithdrawnPair
+from trainer.explain import AdapterFound, EventBehind, EventFound, Found, LetterFound, PairFound, Trained, VoteOn, WithdrawnPair
 
 _ID = 12
 """Shown of a long id."""
@@ -21,8 +21,7 @@ def as_tree(found: Found) -> Tree:
         case PairFound():
             return _pair(found)
         case WithdrawnPair():
-            head = f"[bold]pair {found.id}[/bold]: withdrawn since; votes, settings or an erasure changed what it came from"
-            return _with(Tree(head), _trained(found.trained))
+            return _withdrawn(found)
         case AdapterFound():
             return _adapter(found)
         case LetterFound():
@@ -34,6 +33,9 @@ def _event(found: EventFound) -> Tree:
     tree.add(f"{found.outcome}: {found.meaning}")
     for vote in found.votes:
         tree.add(_vote(vote))
+    shown = {vote.pair_id for vote in found.votes}
+    for once in (once for once in found.in_rounds if once.pair_id not in shown):
+        tree.add(_with(Tree(f"it was behind pair {once.pair_id[:_ID]} before"), _trained(once.trained)))
     return tree
 
 
@@ -63,22 +65,33 @@ def _pair(found: PairFound) -> Tree:
     weighed = f"weight {found.weight}, assumed share of wrong labels {found.wrong_share:g}"
     tree.add(f"{found.votes_for} votes for it, {found.votes_against} against; {weighed}")
     behind = tree.add("events behind it" + (f" ({found.votes_left_out} more votes left out)" if found.votes_left_out else ""))
-    for event in found.events:
-        behind.add(f"{event.type} {escape(event.event_id)}, {_at(event.occurred_at)}")
+    _with(behind, map(_behind, found.events))
     return _with(tree, _trained(found.trained))
+
+
+def _withdrawn(found: WithdrawnPair) -> Tree:
+    tree = Tree(f"[bold]pair {found.id}[/bold]: withdrawn since; votes, settings or an erasure changed what it came from")
+    _with(tree.add("events that were behind it"), map(_behind, found.events))
+    return _with(tree, _trained(found.trained))
+
+
+def _behind(event: EventBehind) -> str:
+    return f"{event.type} {escape(event.event_id)}, {_at(event.occurred_at)}"
 
 
 def _adapter(found: AdapterFound) -> Tree:
     sealed = f"sealed {_at(found.sealed_at)}" if found.sealed_at else "never sealed"
     tree = Tree(f"[bold]{found.name}[/bold], task {found.task}: its round {found.state}; {sealed}")
+    if found.tainted_at:
+        tree.add(f"tainted {_at(found.tainted_at)}: it rests on what an erased user wrote, and never answers again")
     for why in found.why:
         tree.add(escape(why))
     tree.add(f"trained on top of {', then '.join(found.parents)}")
     for split, by_source in found.pairs.items():
         tree.add(f"{split}: {', '.join(f'{count} {source}' for source, count in by_source.items())}")
     for pair in found.shown:
-        source = f"by {pair.source}, events {escape(', '.join(pair.events))}" if pair.source else "withdrawn since"
-        tree.add(f"{pair.split} pair {pair.id[:_ID]}, {source}")
+        source = f"by {pair.source}" if pair.source else "withdrawn since"
+        tree.add(f"{pair.split} pair {pair.id[:_ID]}, {source}, events {escape(', '.join(pair.events))}")
     return tree
 
 
@@ -94,6 +107,7 @@ def _trained(trained: Iterable[Trained]) -> list[str]:
     return [
         f"{'trained on' if one.split == 'train' else 'judged by'} in round {one.adapter} ({one.state})"
         + (f", which made adapter {one.adapter}" if one.sealed else "")
+        + (", tainted" if one.tainted else "")
         for one in trained
     ]
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -14,13 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from ingest.redaction import CannotRedact
 from serving.engine import Engine, EngineError, EngineRefused, EngineUnavailable, NotLoaded
 from serving.gateway.errors import EngineSaidNo, GatewayError, NotReady, TooSlow, UnknownModel, error_body
 from serving.gateway.metrics import FIRST_BYTE, UNRECORDED
-from serving.gateway.record import Identity, Writing, new_generation_id, record
+from serving.gateway.record import Identity, Writing, new_generation_id
+from serving.gateway.recorder import Recorder
 from serving.gateway.request import Ask
 from serving.gateway.routes import Route
-from serving.gateway.spool import Spool, SpoolError
+from serving.gateway.spool import SpoolError
 from serving.gateway.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ class Answerer:
 
     engine: Engine
     watch: Watch
-    spool: Spool
-    model: str  # the base model, as the records name it
+    recorder: Recorder
     timeout_s: float
 
     async def answer(self, ask: Ask, route: Route, request: Request) -> Response:
@@ -91,7 +91,7 @@ class Answerer:
         relay = self._relay(identity, deadline)
         first = await unless_gone(request, _first(relay))
         FIRST_BYTE.labels(identity.route.task).observe(monotonic() - started)
-        return Relayed(first, relay, identity.headers(recorded=self.spool.has_room))
+        return Relayed(first, relay, identity.headers(recorded=self.recorder.has_room))
 
     async def _relay(self, identity: Identity, deadline: float) -> AsyncGenerator[bytes, None]:
         writing, saved = Writing(identity.ask.candidates), False
@@ -118,12 +118,12 @@ class Answerer:
         """True when the generation is on disk. A reply goes out also when it is not: a full disk fails nobody."""
         try:
             await asyncio.wrap_future(self._put(identity, writing))
-        except SpoolError:
+        except (SpoolError, CannotRedact):
             return False
         return True
 
     def _put(self, identity: Identity, writing: Writing) -> "Future[None]":
-        written = self.spool.put(record(identity, writing, self.model, datetime.now(UTC)))
+        written = self.recorder.put(identity, writing)
         written.add_done_callback(_count_unrecorded)
         return written
 

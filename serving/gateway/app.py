@@ -21,11 +21,13 @@ from ingest.keys import KeyRing, Principal
 from ingest.log import open_log
 from ingest.observe import configure_logging, metrics_response
 from ingest.problems import Problem
+from ingest.redaction import Redactor
 from ingest.settings import Settings, load_settings
 from serving.engine import Engine, EngineError
 from serving.gateway.answer import Answerer, ClientGone
 from serving.gateway.errors import GatewayError, NotReady, error_body
 from serving.gateway.metrics import REQUESTS
+from serving.gateway.recorder import Recorder
 from serving.gateway.request import parse
 from serving.gateway.shipping import Shipper
 from serving.gateway.spool import Spool, SpoolFile
@@ -72,7 +74,8 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     spool = Spool(SpoolFile.create(settings.spool_dir, gateway_id), settings.gateway.spool_max_bytes)
     shipper = Shipper(spool, lambda: open_log(settings))
     watch = Watch(database, sorted(settings.tasks), gateway_id)
-    answerer = Answerer(engine, watch, spool, settings.model.name, settings.gateway.request_timeout_s)
+    recorder = Recorder(spool, Redactor(settings.tasks), settings.model.name)
+    answerer = Answerer(engine, watch, recorder, settings.gateway.request_timeout_s)
     app.state.parts = Parts(KeyRing(database), engine, watch, answerer)
     await watch.refresh()
     background = [asyncio.create_task(watch.follow()), asyncio.create_task(watch.tell())]
@@ -81,6 +84,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     finally:
         await _end(background)
         await watch.leave()
+        await asyncio.to_thread(recorder.close)
         await asyncio.to_thread(shipper.close)
         await engine.close()
         database.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 from ingest.events import Candidate, FunctionCall, GenerationEvent, Message, ToolCall, canonical, record_key
 from ingest.log import NewRecord
+from ingest.redaction import Redactor
 from serving.gateway.request import Ask
 from serving.gateway.routes import Route
 from trainer.tables import BASE
@@ -90,10 +91,14 @@ class Identity:
         return headers if recorded else headers | {"X-Whetstone-Recorded": "no"}
 
 
-def record(identity: Identity, writing: Writing, model: str, now: datetime) -> NewRecord:
-    """The record of a generation, as ingest would append it."""
+def record(identity: Identity, writing: Writing, model: str, now: datetime, redactor: Redactor) -> NewRecord:
+    """The record of a generation, redacted, as ingest would append it.
+
+    Raises:
+        CannotRedact: nothing of it may be kept.
+    """
     ask, route = identity.ask, identity.route
-    event = GenerationEvent(
+    asked_and_said = GenerationEvent(
         type="generation",
         event_id=identity.generation_id,
         generation_id=identity.generation_id,
@@ -108,4 +113,5 @@ def record(identity: Identity, writing: Writing, model: str, now: datetime) -> N
         adapter=None if route.adapter == BASE else route.adapter,
         sampling=ask.sampling(),
     )
+    event = redactor(asked_and_said)
     return NewRecord(record_key(event).encode(), canonical(event), (("received-at", now.isoformat().encode()),))

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 _PAUSES_S = (0.1, 0.5, 2, 5)
 _ADOPT_EVERY_S = 5
+_TRUNCATE_EVERY_S = 5
+"""What was shipped stays in the write-ahead log for no longer."""
 _LAST_TRY_S = 2
 
 
@@ -29,6 +31,8 @@ class Shipper:
         self._stopping = Event()
         self._failures = 0
         self._adopt_at = 0.0
+        self._truncate_at = 0.0
+        self._has_leavings = False
         self._thread = Thread(target=self._run, name="spool-shipper", daemon=True)
         self._thread.start()
 
@@ -78,7 +82,9 @@ class Shipper:
 
     def _ship_own(self, log: EventLog) -> None:
         with closing(self._spool.file.connect(durable=False)) as connection:
-            ship(connection, log)
+            self._has_leavings |= ship(connection, log) > 0
+            if self._has_leavings and monotonic() >= self._truncate_at:
+                self._has_leavings, self._truncate_at = not spools.truncate(connection), monotonic() + _TRUNCATE_EVERY_S
             self._spool.used_bytes = spools.used_bytes(connection)
         SPOOL_BYTES.set(self._spool.used_bytes)
 

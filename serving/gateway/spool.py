@@ -130,6 +130,13 @@ def forget(connection: sqlite3.Connection, upto: int) -> None:
     connection.execute("DELETE FROM records WHERE seq <= ?", (upto,))
 
 
+def truncate(connection: sqlite3.Connection) -> bool:
+    """See that what was forgotten is in no file of the spool; False when somebody writes just now: try again."""
+    connection.execute("PRAGMA busy_timeout = 100")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
 def used_bytes(connection: sqlite3.Connection) -> int:
     """Bytes of the file that hold records."""
     query = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel, func, select
 from starlette.testclient import TestClient
@@ -21,8 +22,9 @@ from ingest.events import Event, canonical
 from ingest.keys import SCOPES, KeyRing, create_key
 from ingest.log import LogUnavailable, NewRecord
 from ingest.log.embedded import EmbeddedLog
-from ingest.settings import RetentionSettings, Settings, TaskSettings
+from ingest.settings import ErasureSettings, RetentionSettings, Settings, TaskSettings
 from pairing.tables import AskedPrompt, Erasure, LateRecord, Retention, StoredEvent
+from pairing.tombstones import ErasureKeyChanged
 from pairing.worker import Worker
 from tests.services.feedback import (
     PROMPT,
@@ -328,4 +330,13 @@ def test_events_older_than_the_task_keeps_them_lose_their_content(url: str) -> N
         assert SECRET not in dumped(here.database)
         with here.database.read() as session:
             assert session.exec(select(Retention)).one().done_at is not None
+        here.database.engine.dispose()
+
+
+def test_another_erasure_key_stops_the_worker_with_what_to_do(url: str) -> None:
+    with ledger(url) as here:
+        here.add(erasure())
+        changed = here.settings.model_copy(update={"erasure": ErasureSettings(key=SecretStr("another"))})
+        with pytest.raises(ErasureKeyChanged, match="Put the old key back"):
+            Worker(changed, here.database, here.log, "one")
         here.database.engine.dispose()

@@ -17,7 +17,7 @@ from tests.services.rounds import NOW
 from trainer.explain import as_json
 from trainer.explain_reading import find
 from trainer.scoring_prompts import recent_prompts
-from trainer.tables import Adapter, Round, RoundPair
+from trainer.tables import Adapter, Round, RoundEvent, RoundPair
 
 EVENTS = [
     *crowd(40),
@@ -45,6 +45,7 @@ def _add_round(session: Session, pairs: list[str]) -> None:
     session.flush()
     assert round_.id is not None
     session.add_all(RoundPair(round_id=round_.id, pair_id=id_, split="train") for id_ in [*pairs, "f" * 64])
+    session.add_all(RoundEvent(round_id=round_.id, pair_id="f" * 64, event_id=id_) for id_ in ("h", "up"))
     row = {"task": TASK, "round_id": round_.id, "parent": "base", "path": "/nowhere", "manifest_sha256": "x"}
     session.add(Adapter(name=round_.adapter, sealed_at=NOW, **row))
 

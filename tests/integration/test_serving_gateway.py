@@ -62,6 +62,23 @@ def test_a_reply_says_who_wrote_it_and_is_recorded_under_its_id(running: Install
     assert event.prompt[0].content == QUESTION[0]["content"]
 
 
+def test_what_a_task_redacts_reaches_the_model_and_no_file(installation: Installation) -> None:
+    with (installation.directory / "whetstone.toml").open("a") as settings:
+        settings.write('[tasks.summarise.redaction]\nkinds = ["email"]\n')
+        settings.write('[tasks.other.redaction]\nfunction = "tests.unit.ingest.test_redaction:fail"\n')
+    asked = [{"role": "user", "content": "Write to jane.doe@mail.example now."}]
+    with installation.engine(), installation.gateway() as gateway:
+        create = installation.client().chat.completions.with_raw_response.create
+        kept = create(model="summarise", messages=asked, stream=False)
+        assert logged(installation, kept.headers["X-Whetstone-Generation"]).prompt[0].content == "Write to [email] now."
+        lost = create(model="other", messages=asked)
+        assert lost.parse().choices
+        assert lost.headers["X-Whetstone-Recorded"] == "no"
+        end(gateway)
+    files = [path for path in installation.directory.rglob("*") if path.is_file()]
+    assert not [path.name for path in files if b"jane.doe@mail.example" in path.read_bytes()]
+
+
 def test_a_stream_comes_as_it_is_written_and_is_recorded_whole(running: Installation) -> None:
     started, first_at, said, ids = time.monotonic(), None, "", set()
     with running.client().chat.completions.create(model="summarise", messages=QUESTION, stream=True) as stream:

@@ -47,11 +47,11 @@ class Api:
 
 @pytest.fixture
 def start(database: Database) -> Iterator[Callable[..., Api]]:
-    """Starts the API with these settings of ingest."""
+    """Starts the API with these settings of ingest, and these tasks."""
     clients = []
 
-    def make(**ingest: Any) -> Api:
-        settings = Settings(ingest=IngestSettings(**ingest), tasks={"summarise-short": TaskSettings()})
+    def make(tasks: dict[str, TaskSettings] | None = None, **ingest: Any) -> Api:
+        settings = Settings(ingest=IngestSettings(**ingest), tasks=tasks or {"summarise-short": TaskSettings()})
         log = MemoryLog()
         app = create_app(settings, log, KeyRing(database), now=lambda: NOW)
         client = TestClient(app, base_url="http://localhost:8401", raise_server_exceptions=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.log import EventLog, LogMoved, LogUnavailable, NewRecord
+from ingest.log import EventLog, Forgets, LogMoved, LogUnavailable, NewRecord, is_emptied
 from ingest.log.embedded import EmbeddedLog
 from tests.services.log_places import EmbeddedPlace, numbered, read, read_all, values
 
@@ -114,3 +114,33 @@ def test_large_records_do_not_come_all_in_one_poll(log: EventLog) -> None:
     with contextlib.closing(log.subscribe("reader-1", lambda partition: None)) as subscription:
         assert sum(map(len, subscription.poll(1, 100).values())) == 4
         assert len(read(subscription, 1)) == 1
+
+
+def test_a_forgotten_record_is_in_no_file_and_shifts_no_other(home: EmbeddedPlace) -> None:
+    with contextlib.closing(home.open(1)) as log:
+        assert isinstance(log, Forgets)
+        log.append(
+            [NewRecord(b"k", value) for value in (b"first ann", b"second bob", b"third ann", b"ann, not read yet")]
+        ).result(5)
+        assert log.forget({0: 3}, [b"ann"], lambda value: value.endswith(b"ann")) == 2
+        kept = read_all(log, 4)
+        assert [(one.offset, one.value, is_emptied(one)) for one in kept] == [
+            (0, b"", True),
+            (1, b"second bob", False),
+            (2, b"", True),
+            (3, b"ann, not read yet", False),
+        ]
+        assert not [file for file in home.file.parent.iterdir() if b"first ann" in file.read_bytes()]
+        log.empty([(0, 3), (0, 99)])
+        assert log.forget({0: 9}, [b"ann"], lambda value: True) == 0
+        assert not [file for file in home.file.parent.iterdir() if b"not read yet" in file.read_bytes()]
+
+
+def test_a_log_that_somebody_reads_is_not_said_to_have_forgotten(log: EventLog, home: EmbeddedPlace) -> None:
+    assert isinstance(log, Forgets)
+    log.append([NewRecord(b"k", b"ann")]).result(5)
+    with contextlib.closing(sqlite3.connect(home.file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM records").fetchone()
+        with pytest.raises(LogUnavailable, match="being read"):
+            log.forget(log.end_offsets(), [b"ann"], lambda value: True)

@@ -158,3 +158,11 @@ def test_a_generation_that_no_log_takes_holds_no_other_up(tmp_path: Path, log: E
     eventually(lambda: logged(log) == [b"gen-1", b"gen-3"])
     shipper.close()
     log.close()
+
+
+def test_what_was_shipped_is_in_no_file_of_the_spool(tmp_path: Path, log: EmbeddedLog) -> None:
+    spool = Spool(SpoolFile.create(tmp_path / "spool", "alive"), 10_000_000)
+    shipper = Shipper(spool, lambda: log)
+    spool.put(NewRecord(b"gen", b"what a user wrote", (("received-at", b"now"),))).result()
+    eventually(lambda: not [path for path in (tmp_path / "spool").iterdir() if b"what a user wrote" in path.read_bytes()])
+    shipper.close()

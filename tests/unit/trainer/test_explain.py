@@ -15,14 +15,14 @@ from ingest.log import NewRecord
 from ingest.settings import CriterionSettings, Settings, TaskSettings, load_settings
 from pairing.outcomes import Outcome
 from pairing.standing import behind
-from pairing.tables import Pair, StoredEvent
+from pairing.tables import Pair, StoredEvent, StoredVote
 from tests.services.feedback import TASK, acceptance, choice, crowd, edit, event, generation, preference, ref, regeneration
 from tests.services.ledger import Ledger, ledger, settings_for
 from tests.services.rounds import NOW
 from trainer.explain import AdapterFound, EventFound, Found, LetterFound, PairFound, WithdrawnPair, as_json
 from trainer.explain_reading import find
 from trainer.explain_tree import as_tree
-from trainer.tables import Adapter, Round, RoundPair
+from trainer.tables import Adapter, Round, RoundEvent, RoundPair
 
 ADAPTER = f"{TASK}-r000001"
 
@@ -60,6 +60,9 @@ def _add_round(session: Session, pairs: Sequence[str], number: int = 1, sealed: 
     session.flush()
     assert round_.id is not None
     session.add_all(RoundPair(round_id=round_.id, pair_id=id_, split="train") for id_ in pairs)
+    replies = {id_: pair.replies for id_ in pairs if (pair := session.get(Pair, id_))}
+    events = behind(session, TASK, set(replies.values()))
+    session.add_all(RoundEvent(round_id=round_.id, pair_id=id_, event_id=one) for id_ in replies for one in events[replies[id_]])
     if sealed:
         row = {"task": TASK, "round_id": round_.id, "parent": round_.parent, "path": "/nowhere", "manifest_sha256": "x"}
         session.add(Adapter(name=round_.adapter, sealed_at=NOW, **row))
@@ -154,6 +157,7 @@ def test_a_vote_that_lost_says_so_and_names_what_was_trained_on_its_pair_before(
     assert (vote.standing, vote.stands, [one.adapter for one in vote.trained]) == ("outvoted", False, [ADAPTER])
     withdrawn = explained(filled, vote.pair_id)
     assert isinstance(withdrawn, WithdrawnPair)
+    assert [one.event_id for one in withdrawn.events] == ["c", "g"]
     assert "withdrawn since" in text(withdrawn)
 
 
@@ -212,12 +216,21 @@ def test_what_became_a_dead_letter_is_found_by_the_id_that_it_claims(filled: Led
     assert explained(filled, found.id[:12]) == found
 
 
-def test_an_event_whose_content_was_removed_is_explained_as_far_as_it_is_known(filled: Ledger) -> None:
+def test_an_event_whose_content_was_removed_still_leads_to_the_adapters_that_rest_on_it(filled: Ledger) -> None:
     with filled.database.begin() as session:
         row = session.get_one(StoredEvent, (TASK, "c"))
         row.body, row.body_hash, row.user, row.outcome = "", "", None, Outcome.ERASED.value
+        for model in (StoredVote, Pair):
+            for gone in session.exec(select(model).where(model.source == "choice")).all():
+                session.delete(gone)
+        session.get_one(Adapter, ADAPTER).tainted_at = NOW
     found = explained(filled, "c")
-    assert (found.by, found.outcome) == (None, "erased")
+    assert (found.by, found.outcome, found.votes) == (None, "erased", [])
+    [once] = found.in_rounds
+    assert (once.stands, [(one.adapter, one.tainted) for one in once.trained]) == (False, [(ADAPTER, True)])
+    assert f"which made adapter {ADAPTER}, tainted" in text(found)
+    assert [one.event_id for one in explained(filled, once.pair_id).events] == ["c", "g"]
+    assert "never answers again" in text(explained(filled, ADAPTER))
     assert "its content is gone" in text(found)
 
 
