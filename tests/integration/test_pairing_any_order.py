@@ -48,7 +48,7 @@ class Place:
             self.worker.turn()
 
     def turn_until(self, settings: Settings, moment: int | None, act: Callable[[], None]) -> None:
-        """One turn in the middle of which something is done, and may be the worker's end. Its partitions still wait for it then."""
+        """One turn in the middle of which something is done. If that is the worker's end, its partitions wait for it."""
         self.database.at(moment, act)
         try:
             self.turn(settings)

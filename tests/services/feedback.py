@@ -69,6 +69,25 @@ def crowd(visits: int, seed: int = 0) -> list[Event]:
     return events
 
 
+def everyone(visits: int, seed: int = 0) -> list[Event]:
+    """As the crowd, and with them people who rate and score, ready pairs, ids that are used twice, and people to be forgotten."""
+    chance = random.Random(seed + 1)
+    events = crowd(visits, seed)
+    for number in range(visits // 3):
+        who = {"user": f"user-{chance.randrange(50)}", "at": chance.randrange(1_000)}
+        about = ref(f"g{3 * chance.randrange(visits // 3 or 1)}", chance.randrange(4))
+        thumb, value = chance.choice(("up", "down")), chance.randrange(4)
+        ready = chance.sample(["alpha", "beta", "gamma"], 2)
+        events += [
+            event("rating", f"t{number}", reply=about, thumb=thumb, **who),
+            event("score", f"s{number}", reply=about, criterion="short", value=value, by="criterion", at=who["at"]),
+            preference(f"p{number % 50}", *ready, prompt=f"Describe the sea in {chance.randrange(5)} words.", **who),
+        ]
+    events += [event("erasure", f"x{number}", user=f"user-{number}") for number in range(2)]
+    chance.shuffle(events)
+    return events
+
+
 def _visit(number: int, chance: random.Random) -> list[Event]:
     who = {"user": f"user-{chance.randrange(50)}", "at": chance.randrange(1_000)}
     prompt = f"Describe {chance.choice(('the sea', 'a hill', 'rain'))} in {chance.randrange(5)} words."

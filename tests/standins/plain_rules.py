@@ -10,7 +10,7 @@ import json
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -51,14 +51,14 @@ def everything(events: Iterable[Event], settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {"pairs": {}, "examples": {}, "outcomes": {}, "dead": {}}
     counting: defaultdict[str, list[Event]] = defaultdict(list)
     for (task, event_id), same_id in bodies.items():
-        living = {hash_: one for hash_, one in same_id.items() if not isinstance(one, ErasureEvent) and (task, one.user) not in erased}
-        absorbed = [one for hash_, one in same_id.items() if hash_ not in living]
-        if absorbed:  # an erased body takes its id with it, and an erasure before any other
-            applied = any(isinstance(one, ErasureEvent) for one in absorbed)
+        # An erased body takes its id with it, and so does an erasure.
+        applied = any(isinstance(one, ErasureEvent) for one in same_id.values())
+        living = sorted(hash_ for hash_, one in same_id.items() if (task, one.user) not in erased)
+        if applied or len(living) < len(same_id):
             found["outcomes"][task, event_id] = "applied" if applied else "erased"
         else:
-            counting[task].append(living[min(living)])
-        found["dead"] |= dict.fromkeys(sorted(living)[0 if absorbed else 1 :], "conflicting-body")
+            counting[task].append(same_id[living.pop(0)])
+        found["dead"] |= dict.fromkeys(living, "conflicting-body")
     for task, of_task in counting.items():
         story = _of_task(of_task, task, settings)
         found["pairs"] |= {(task, *key): pair for key, pair in _pairs(story).items()}
@@ -216,7 +216,7 @@ def _scored(story: Story, scores: list[ScoreEvent]) -> None:
         else:
             story.vote(max(deciding, key=order), "", "criterion", chosen, rejected, also=deciding, voter="criteria")
     if len(whole) > 1:
-        story.reason((score for of in whole.values() for score in of), "between" if ends else "small-margin")  # unless a vote says more
+        story.reason((score for of in whole.values() for score in of), "between" if ends else "small-margin")
     story.reason((score for score in lasting if score.reply.candidate not in whole or len(whole) < 2), "waiting-for-score")
 
 
@@ -284,7 +284,7 @@ def _rated(story: Story, opinions: list[Opinion], met: frozenset[Reply]) -> None
         behind = [one for one in opinions if one.reply.text in match]
         chosen, rejected = (next(one.reply for one in behind if one.reply.text == text) for text in match)
         agreeing = [one.event for one in behind if one.up == (one.reply.text == chosen.text)]
-        story.said["", chosen.text, rejected.text] = Vote(
+        story.said[f"ratings of {chosen.asked}", chosen.text, rejected.text] = Vote(
             voter="ratings",
             order=(),
             source="rating",
