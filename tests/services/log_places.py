@@ -47,6 +47,12 @@ class EmbeddedPlace:
 class KafkaPlace:
     settings: KafkaSettings
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a process use this log."""
+        named = {name: str(getattr(self.settings, name)) for name in ("bootstrap", "topic", "group")}
+        return {"WHETSTONE_LOG": "kafka"} | {f"WHETSTONE_KAFKA_{name.upper()}": value for name, value in named.items()}
+
     def open(self, partitions: int = 4) -> EventLog:
         return KafkaLog(self.settings, partitions)
 
