@@ -29,6 +29,13 @@ def postgres() -> Iterator[str]:
 
     Server and files end with the block; the server also when this process is killed.
     """
+    with stoppable_postgres() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def stoppable_postgres() -> Iterator["Server"]:
+    """As `postgres`; the server may be stopped and started again by the test."""
     programs = _programs()
     user = _user()
     # A short path of its own: a socket's path has at most 107 characters, and the server's user must reach it.
@@ -36,20 +43,56 @@ def postgres() -> Iterator[str]:
     try:
         _hand_over(home, user)
         _run([str(programs / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "whetstone", "-E", "UTF8", "-N"], user)
-        server = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", *_options(_FAST)],
+        command = [str(programs / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", *_options(_FAST)]
+        server = Server(home, command, user)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class Server:
+    """A server over the files in a directory, not yet started."""
+
+    def __init__(self, home: Path, command: Sequence[str], user: str | None) -> None:
+        self._plain = f"postgresql://whetstone@/postgres?host={home}"
+        self._command, self._user = command, user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return self._plain.replace("postgresql:", "postgresql+psycopg:")
+
+    def start(self) -> None:
+        """Come back when it answers."""
+        self._process = subprocess.Popen(
+            self._command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=_end_with_parent,
-            **_as(user),
+            **_as(self._user),
         )
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not self._answers():
+            assert self._process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+
+    def _answers(self) -> bool:
         try:
-            yield from _serving(server, home)
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once: nothing is to be kept
-            server.wait()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+            psycopg.connect(self._plain).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
 
 @contextlib.contextmanager
@@ -109,20 +152,6 @@ def _run(command: Sequence[str], user: str | None) -> None:
 
 def _options(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("-c", setting)]
-
-
-def _serving(server: "subprocess.Popen[bytes]", home: Path) -> Iterator[str]:
-    plain = f"postgresql://whetstone@/postgres?host={home}"
-    deadline = time.monotonic() + _READY_WITHIN_S
-    while True:
-        try:
-            psycopg.connect(plain).close()
-            break
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-    yield plain.replace("postgresql:", "postgresql+psycopg:")
 
 
 def _end_with_parent() -> None:

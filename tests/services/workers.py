@@ -64,6 +64,11 @@ class WorkerProcess:
         self._said_before = 0
 
     @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

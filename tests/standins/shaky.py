@@ -15,7 +15,7 @@ class Crash(BaseException):
 
 
 class ShakyDatabase(Database):
-    """Counts the moments of a transaction: before it begins, before each statement, before and after it commits.
+    """Counts the moments of writing transactions: before it begins, before each statement, before and after it commits.
 
     What another connection has locked is not waited for: all that tests do happens in one thread.
     """
@@ -24,8 +24,9 @@ class ShakyDatabase(Database):
         super().__init__(url)
         self._left: int | None = None
         self._act: Callable[[], None] = lambda: None
+        self._writes = False
         event.listen(self.engine, "connect", self._configure)
-        event.listen(self.engine, "before_cursor_execute", lambda *_: self._moment())
+        event.listen(self.engine, "before_cursor_execute", lambda *_: self._moment() if self._writes else None)
 
     def at(self, moment: int | None, act: Callable[[], None]) -> None:
         """Do this once, at the so-manieth moment from now; None: never."""
@@ -35,9 +36,13 @@ class ShakyDatabase(Database):
     def begin(self) -> Iterator[Session]:
         """As Database.begin."""
         self._moment()
-        with super().begin() as session:
-            yield session
-            self._moment()
+        try:
+            with super().begin() as session:
+                self._writes = True
+                yield session
+                self._moment()
+        finally:
+            self._writes = False
         self._moment()
 
     def _moment(self) -> None:
