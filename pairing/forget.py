@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, select, update
 from sqlmodel import Session, col
 
-from ingest.events import event_adapter
+from ingest.events import UNDATED, event_adapter
 from pairing.outcomes import DeadReason, Outcome
 from pairing.rows import Model, delete_by, insert_new, select_by, table_of
 from pairing.skeleton import Stripped, strip
@@ -65,8 +65,12 @@ def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
 def _next(removal: Removal) -> Select[Any]:
     """Ids of events that still have their content."""
     ids = select(_events.c.event_id).where(_events.c.task == removal.task, _events.c.body != "").order_by(_events.c.event_id)
-    theirs = _events.c.user == removal.user if removal.before is None else _events.c.occurred_at < removal.before
-    return ids.where(theirs)
+    return ids.where(_events.c.user == removal.user if removal.before is None else _is_past(removal.before))
+
+
+def _is_past(before: datetime) -> ColumnElement[bool]:
+    """Older than that; what has no time of its own never is."""
+    return and_(_events.c.occurred_at < before, _events.c.occurred_at > UNDATED)
 
 
 def _outcome(removal: Removal) -> Outcome:
@@ -114,7 +118,7 @@ def _is_theirs(removal: Removal, letter: Row[Any]) -> bool:
         return False
     lost = letter.reason == DeadReason.CONFLICTING_BODY
     happened: datetime = event_adapter.validate_json(letter.value).occurred_at if lost else letter.received_at
-    return happened < removal.before
+    return UNDATED < happened < removal.before
 
 
 def _stored(session: Session, task: str, event_id: str) -> str | None:
@@ -126,5 +130,5 @@ def _relabel(session: Session, removal: Removal) -> None:
     """Of events that are both erased and expired it counts that they are expired; not before rounds were seen to."""
     if removal.before is not None:
         waits = exists().where(col(Erasure.task) == removal.task, col(Erasure.rounds_at).is_(None))
-        both = (_events.c.task == removal.task, _events.c.occurred_at < removal.before, _events.c.outcome == Outcome.ERASED.value)
+        both = (_events.c.task == removal.task, _is_past(removal.before), _events.c.outcome == Outcome.ERASED.value)
         session.connection().execute(update(_events).where(*both, ~waits).values(outcome=Outcome.EXPIRED.value))
