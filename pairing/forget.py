@@ -11,21 +11,22 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, select, text, update
 from sqlmodel import Session, col
 
 from ingest.events import UNDATED, event_adapter
 from pairing.outcomes import DeadReason, Outcome
 from pairing.rows import Model, delete_by, insert_new, select_by, table_of
 from pairing.skeleton import Stripped, strip
-from pairing.tables import AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
+from pairing.tables import READY, AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
 from pairing.tombstones import claimed, count, parsed
 
 MOST_EVENTS = 2_000
 """Events that lose their content in one transaction."""
 _LETTERS = 50
 """Dead letters that are read at once: each may be as large as a record."""
-_events, _letters, _marks = table_of(StoredEvent), table_of(DeadLetter), table_of(Mark)
+_events, _letters = table_of(StoredEvent), table_of(DeadLetter)
+_marks, _votes = table_of(Mark), table_of(StoredVote)
 
 
 def remove_content(session: Session, removal: Removal, most: int = MOST_EVENTS) -> Stripped:
@@ -81,8 +82,17 @@ def _orphans(session: Session, task: str, prompts: Collection[str]) -> list[str]
     """Those that no event holds any more but evaluations. Of ready pairs there are votes, which rest on nothing else."""
     versions = _by_prompt(session, GenerationVersion, ("prompt_hash", "evaluation"), task, prompts)
     held = {prompt for prompt, evaluation in versions if not evaluation}
-    alone = {row[0] for row in _by_prompt(session, StoredVote, ("prompt_hash",), task, set(prompts) - held)}
-    return sorted(set(prompts) - held - alone)
+    return sorted(set(prompts) - held - _ready(session, task, sorted(set(prompts) - held)))
+
+
+def _ready(session: Session, task: str, prompts: Sequence[str]) -> set[str]:
+    """Those that ready pairs are of."""
+    of_task = select(_votes.c.prompt_hash).where(_votes.c.task == task, text(READY))
+    found: set[str] = set()
+    for first in range(0, len(prompts), MOST_EVENTS):
+        here = of_task.where(_votes.c.prompt_hash.in_(prompts[first : first + MOST_EVENTS]))
+        found |= set(session.connection().execute(here).scalars())
+    return found
 
 
 def _by_prompt(session: Session, model: Model, columns: Sequence[str], task: str, prompts: Collection[str]) -> list[Any]:
