@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
@@ -14,6 +15,10 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,200}$")]
 BASE = "base"
 """Stands for the model without an adapter wherever an adapter is named."""
+
+
+UNDATED = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+"""When what has no time of its own happened, such as a row of an imported file: it never grows too old to be kept."""
 
 
 class Schema(BaseModel):

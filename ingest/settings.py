@@ -255,7 +255,9 @@ class RedactionSettings(Section):
 class RetentionSettings(Section):
     """How long a task's events are kept."""
 
-    days: float | None = Field(None, gt=0, description="Events older than this lose their content; by default none does.")
+    days: float | None = Field(
+        None, gt=0, description="Events older than this lose their content; by default none does. Imported ones have no age."
+    )
 
 
 class TriggerSettings(Section):

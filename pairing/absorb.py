@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from ingest.events import ErasureEvent
+from ingest.events import UNDATED, ErasureEvent
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
 from pairing.outcomes import Outcome
 from pairing.rows import insert_all, insert_new, select_by, update_by
@@ -69,7 +69,7 @@ def _fate(accepted: Accepted, erased: Mapping[Key, str], before: Mapping[str, da
     event = accepted.event
     if isinstance(event, ErasureEvent):
         return Outcome.APPLIED
-    if event.task in before and event.occurred_at < before[event.task]:
+    if event.task in before and UNDATED < event.occurred_at < before[event.task]:
         return Outcome.EXPIRED
     return Outcome.ERASED if _user(accepted) in erased else None
 
@@ -125,7 +125,7 @@ def _bury(
         came, outcome = best[key]
         if not row.body:
             _outrank(session, row, came, outcome)
-        elif (row.task, row.user) in erased or (row.task in before and row.occurred_at < before[row.task]):
+        elif (row.task, row.user) in erased or (row.task in before and UNDATED < row.occurred_at < before[row.task]):
             _rename(session, row, came, outcome)
         else:
             letter = in_conflict(row.body.encode(), came.record)

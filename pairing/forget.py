@@ -11,21 +11,22 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, select, text, update
 from sqlmodel import Session, col
 
-from ingest.events import event_adapter
+from ingest.events import UNDATED, event_adapter
 from pairing.outcomes import DeadReason, Outcome
 from pairing.rows import Model, delete_by, insert_new, select_by, table_of
 from pairing.skeleton import Stripped, strip
-from pairing.tables import AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
+from pairing.tables import READY, AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
 from pairing.tombstones import claimed, count, parsed
 
 MOST_EVENTS = 2_000
 """Events that lose their content in one transaction."""
 _LETTERS = 50
 """Dead letters that are read at once: each may be as large as a record."""
-_events, _letters, _marks = table_of(StoredEvent), table_of(DeadLetter), table_of(Mark)
+_events, _letters = table_of(StoredEvent), table_of(DeadLetter)
+_marks, _votes = table_of(Mark), table_of(StoredVote)
 
 
 def remove_content(session: Session, removal: Removal, most: int = MOST_EVENTS) -> Stripped:
@@ -65,8 +66,12 @@ def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
 def _next(removal: Removal) -> Select[Any]:
     """Ids of events that still have their content."""
     ids = select(_events.c.event_id).where(_events.c.task == removal.task, _events.c.body != "").order_by(_events.c.event_id)
-    theirs = _events.c.user == removal.user if removal.before is None else _events.c.occurred_at < removal.before
-    return ids.where(theirs)
+    return ids.where(_events.c.user == removal.user if removal.before is None else _is_past(removal.before))
+
+
+def _is_past(before: datetime) -> ColumnElement[bool]:
+    """Older than that; what has no time of its own never is."""
+    return and_(_events.c.occurred_at < before, _events.c.occurred_at > UNDATED)
 
 
 def _outcome(removal: Removal) -> Outcome:
@@ -77,8 +82,17 @@ def _orphans(session: Session, task: str, prompts: Collection[str]) -> list[str]
     """Those that no event holds any more but evaluations. Of ready pairs there are votes, which rest on nothing else."""
     versions = _by_prompt(session, GenerationVersion, ("prompt_hash", "evaluation"), task, prompts)
     held = {prompt for prompt, evaluation in versions if not evaluation}
-    alone = {row[0] for row in _by_prompt(session, StoredVote, ("prompt_hash",), task, set(prompts) - held)}
-    return sorted(set(prompts) - held - alone)
+    return sorted(set(prompts) - held - _ready(session, task, sorted(set(prompts) - held)))
+
+
+def _ready(session: Session, task: str, prompts: Sequence[str]) -> set[str]:
+    """Those that ready pairs are of."""
+    of_task = select(_votes.c.prompt_hash).where(_votes.c.task == task, text(READY))
+    found: set[str] = set()
+    for first in range(0, len(prompts), MOST_EVENTS):
+        here = of_task.where(_votes.c.prompt_hash.in_(prompts[first : first + MOST_EVENTS]))
+        found |= set(session.connection().execute(here).scalars())
+    return found
 
 
 def _by_prompt(session: Session, model: Model, columns: Sequence[str], task: str, prompts: Collection[str]) -> list[Any]:
@@ -114,7 +128,7 @@ def _is_theirs(removal: Removal, letter: Row[Any]) -> bool:
         return False
     lost = letter.reason == DeadReason.CONFLICTING_BODY
     happened: datetime = event_adapter.validate_json(letter.value).occurred_at if lost else letter.received_at
-    return happened < removal.before
+    return UNDATED < happened < removal.before
 
 
 def _stored(session: Session, task: str, event_id: str) -> str | None:
@@ -126,5 +140,5 @@ def _relabel(session: Session, removal: Removal) -> None:
     """Of events that are both erased and expired it counts that they are expired; not before rounds were seen to."""
     if removal.before is not None:
         waits = exists().where(col(Erasure.task) == removal.task, col(Erasure.rounds_at).is_(None))
-        both = (_events.c.task == removal.task, _events.c.occurred_at < removal.before, _events.c.outcome == Outcome.ERASED.value)
+        both = (_events.c.task == removal.task, _is_past(removal.before), _events.c.outcome == Outcome.ERASED.value)
         session.connection().execute(update(_events).where(*both, ~waits).values(outcome=Outcome.EXPIRED.value))

@@ -1,18 +1,23 @@
 """What became of an event, and why a record was set aside: closed lists, each entry with its meaning."""
 
 from enum import StrEnum
+from typing import Self
 
 
-class Outcome(StrEnum):
-    """What became of a stored event."""
+class Meaning(StrEnum):
+    """A closed list: each value has its meaning beside it."""
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str = "") -> "Outcome":
+    def __new__(cls, value: str, meaning: str = "") -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
         return member
+
+
+class Outcome(Meaning):
+    """What became of a stored event."""
 
     RECORDED = "recorded", "A generation: feedback on it can become pairs."
     APPLIED = "applied", "An erasure: every event of this user counts as nothing."
@@ -46,16 +51,8 @@ class Outcome(StrEnum):
     EXPIRED = "expired", "It is older than the task keeps events: its content is removed, and it counts as nothing."
 
 
-class DeadReason(StrEnum):
+class DeadReason(Meaning):
     """Why a record of the event log is kept aside and counts as nothing."""
-
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> "DeadReason":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
     INVALID = "invalid", "Not an event: not JSON, of no known type, or with wrong fields."
     CONFLICTING_BODY = "conflicting-body", "Another event has the same task and event_id, and its body's SHA-256 is smaller."

@@ -7,7 +7,8 @@ from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
 
-_ALONE = text("rests_on IS NULL")
+READY = "source = 'preference'"
+"""Votes of ready pairs: no generation holds their prompt."""
 
 
 class StoredEvent(SQLModel, table=True):
@@ -73,7 +74,7 @@ class StoredVote(SQLModel, table=True):
     __table_args__ = (
         Index("ix_votes_replies", "task", "replies", "voter"),
         # ready pairs among them: what nothing but a vote says of a prompt
-        Index("ix_votes_alone", "task", "prompt_hash", sqlite_where=_ALONE, postgresql_where=_ALONE),
+        Index("ix_votes_ready", "task", "prompt_hash", sqlite_where=text(READY), postgresql_where=text(READY)),
     )
 
     task: str = Field(primary_key=True)

@@ -72,9 +72,12 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
 
 
 def leave_garbage_for_later() -> None:
-    """A batch makes some hundred thousand objects without cycles: looking through them again and again is half its time."""
+    """A batch makes some hundred thousand objects without cycles: looking through them again and again is half its time.
+
+    The worker collects what cycles there are when it measures.
+    """
     gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
+    gc.disable()
 
 
 def _open(settings: Settings, database: Database, member: str, stack: ExitStack) -> "Worker":
@@ -169,6 +172,7 @@ class Worker:
 
     def _measure(self, taken: Taken | None) -> None:
         """What waits, for the metrics. A log that does not answer says so when it is read."""
+        gc.collect()
         with suppress(LogUnavailable):
             lag = observe.note_lag(self._log.end_offsets(), self._next)
             with self._database.read() as session:

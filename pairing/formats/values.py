@@ -2,25 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from ingest.events import Message, Prompt, Reply, Tool
+from pairing.outcomes import Meaning
 
 Row = Mapping[str, Any]
 """One row of a file, as JSON has it."""
 
 
-class Reason(StrEnum):
+class Reason(Meaning):
     """Why a row was refused."""
-
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> "Reason":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
     NOT_JSON = "not-json", "The line is not one JSON object in UTF-8, with finite numbers and each key once."
     NOT_TEXT = "not-text", "Images, audio or other content that is not text: kept nowhere, so not taken in part."

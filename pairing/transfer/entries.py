@@ -9,18 +9,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ingest.events import Prompt, Reply, canonical
+from ingest.events import UNDATED, Prompt, Reply, canonical
 from pairing.formats import FORMATS, READ, Unclear, detect
 from pairing.formats.format import Format
 from pairing.formats.values import Entry, Preference, Refused
 from pairing.transfer import TransferFailed
 from pairing.transfer.source import Line
 
-IMPORTED_AT = "1970-01-01T00:00:01Z"
+IMPORTED_AT = UNDATED.isoformat().replace("+00:00", "Z")
 """When an imported preference happened, for every one of them.
 
 The same row must be the same event, byte for byte, whenever it is sent: with a time of its own, a stopped import that is run
-again would send other bodies under the same ids. And a data set is older than anything that people say from now on.
+again would send other bodies under the same ids.
 """
 _LOOKED_AT, _LOOKED_FOR_IN = 20, 1_000
 """Rows that show the format, and the lines that they are looked for in."""

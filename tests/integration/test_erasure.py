@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from ingest.app import create_app
 from ingest.database import Database
-from ingest.events import Event, canonical
+from ingest.events import UNDATED, Event, canonical
 from ingest.keys import SCOPES, KeyRing, create_key
 from ingest.log import LogUnavailable, NewRecord
 from ingest.log.embedded import EmbeddedLog
@@ -317,12 +317,13 @@ def test_events_older_than_the_task_keeps_them_lose_their_content(url: str) -> N
     old = [generation("g", SECRET, "beta", user=None), choice("c", ref("g"), ref("g"), ref("g", 1))]
     new_at = (datetime.now(START.tzinfo) - START).total_seconds()
     new = [generation("h", "alpha", "beta", at=new_at), choice("d", ref("h"), ref("h"), ref("h", 1), at=new_at)]
+    imported = preference("import:1", "good", "bad", at=(UNDATED - START).total_seconds())
     with ledger(url, expiring(None)) as here:
-        here.add(*old, *new)
-        assert len(here.pairs()) == 2
+        here.add(*old, *new, imported)
+        assert len(here.pairs()) == 3
         here.settings = expiring(2)
         here.add()
-        assert here.pairs() == [("alpha", "beta")]
+        assert here.pairs() == [("alpha", "beta"), ("good", "bad")]
         assert (here.outcome("g"), here.outcome("c"), here.outcome("d")) == ("expired", "expired", "paired")
         assert SECRET not in dumped(here.database)
         here.add(edit("late", "h", SECRET, at=1))

@@ -256,11 +256,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("votes", schema=None) as batch_op:
         batch_op.create_index(
-            "ix_votes_alone",
+            "ix_votes_ready",
             ["task", "prompt_hash"],
             unique=False,
-            sqlite_where=sa.text("rests_on IS NULL"),
-            postgresql_where=sa.text("rests_on IS NULL"),
+            sqlite_where=sa.text("source = 'preference'"),
+            postgresql_where=sa.text("source = 'preference'"),
         )
         batch_op.create_index("ix_votes_replies", ["task", "replies", "voter"], unique=False)
 
