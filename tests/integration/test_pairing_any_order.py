@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from sqlalchemy.exc import OperationalError
-from sqlmodel import SQLModel, func, select
+from sqlmodel import SQLModel
 
 from ingest.database import Database
 from ingest.events import Event
 from ingest.settings import Settings
-from pairing.tables import LateRecord, Mark, Offset, Removal
 from pairing.worker import Worker
 from tests.services.feedback import record
 from tests.services.histories import SETTINGS, WORLD, events
 from tests.services.ledger import settings_for
 from tests.services.plain import assert_as_the_model_says
 from tests.services.postgres import empty_database, postgres
+from tests.services.workers import is_done
 from tests.standins.log import MemoryLog
 from tests.standins.shaky import Crash, ShakyDatabase
 
@@ -140,14 +140,6 @@ class Workers(RuleBasedStateMachine):
             for place in self.places.values():
                 place.leave()
                 place.database.close()
-
-
-def is_done(database: Database, log: MemoryLog) -> bool:
-    ends = {partition: end for partition, end in log.end_offsets().items() if end}
-    with database.read() as session:
-        offsets = {row.partition: row.next for row in session.exec(select(Offset)).all()}
-        left = [session.exec(select(func.count()).select_from(waiting)).one() for waiting in (Mark, Removal, LateRecord)]
-    return offsets == ends and not any(left)
 
 
 def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str]]) -> None:

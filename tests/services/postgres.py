@@ -103,15 +103,6 @@ def empty_database(url: str, name: str) -> Iterator[str]:
     administer(url, 'DROP DATABASE "{}" WITH (FORCE)', name)
 
 
-@contextlib.contextmanager
-def database_away(url: str, name: str) -> Iterator[None]:
-    """A database of the server at `url` that ends its connections and takes no new ones."""
-    administer(url, 'ALTER DATABASE "{}" ALLOW_CONNECTIONS false', name)
-    administer(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", name)
-    yield
-    administer(url, 'ALTER DATABASE "{}" ALLOW_CONNECTIONS true', name)
-
-
 def administer(url: str, statement: str, name: str) -> None:
     """Run a statement about a database, on the server's own."""
     with psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
