@@ -1,6 +1,7 @@
 """Whatever the order, the repetitions, the batches, the workers and the moments at which they die: what the plain model says."""
 
 import contextlib
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -157,7 +158,11 @@ def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str
     tried = settings(
         max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
     )
-    run_state_machine_as_test(OnEmpty, settings=tried)
+    gc.freeze()  # each new worker collects garbage, and nothing that was there before is any
+    try:
+        run_state_machine_as_test(OnEmpty, settings=tried)
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("examples", [60, pytest.param(3_000, marks=pytest.mark.long)])
