@@ -165,7 +165,7 @@ def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str
         gc.unfreeze()
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(3_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [40, pytest.param(3_000, marks=pytest.mark.long)])
 def test_on_sqlite_any_course_of_events_ends_as_the_plain_model_says(tmp_path: Path, examples: int) -> None:
     made = tmp_path / "empty.db"
     with contextlib.closing(Database(f"sqlite:///{made}")) as database:
@@ -182,7 +182,7 @@ def test_on_sqlite_any_course_of_events_ends_as_the_plain_model_says(tmp_path: P
     run(examples, empty)
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [15, pytest.param(1_000, marks=pytest.mark.long)])
 def test_on_postgresql_any_course_of_events_ends_as_the_plain_model_says(examples: int) -> None:
     tables = ", ".join(f'"{name}"' for name in SQLModel.metadata.tables)
     with postgres() as server, empty_database(server, "any-order") as url, contextlib.closing(Database(url)) as database:

@@ -13,7 +13,7 @@ from tests.services.ledger import ledger
 from tests.services.plain import assert_as_the_model_says
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data(), HISTORIES, SETTINGS)
 def test_any_order_repetition_and_batches_give_what_the_plain_model_says(
     data: st.DataObject, sent: Sequence[Event], rules: Settings
