@@ -112,10 +112,10 @@ class Story:
     @cached_property
     def generations(self) -> dict[str, tuple[Generation, str]]:
         """The version that counts, and the event that holds it: the gateway's record before what feedback carries, then the
-        smaller SHA-256, then the smaller event id."""
+        event with the smaller SHA-256."""
         recorded = [(0, sha256(canonical(event)), event.event_id, event) for event in self.of(GenerationEvent)]
-        carrying = [(event.event_id, one) for event in self.events if (one := getattr(event, "generation", None))]
-        carried = [(1, sha256(canonical(one)), event_id, one) for event_id, one in carrying]
+        carrying = [(event, one) for event in self.events if (one := getattr(event, "generation", None))]
+        carried = [(1, sha256(canonical(event)), event.event_id, one) for event, one in carrying]
         best_last = sorted([*recorded, *carried], key=lambda one: one[:3], reverse=True)
         return {version.generation_id: (version, event_id) for *_, event_id, version in best_last}
 
