@@ -25,7 +25,9 @@ from ingest.observe import EVENTS, REQUESTS, configure_logging, metrics_response
 from ingest.parsing import check_times, parse_batch, parse_event
 from ingest.problems import FieldError, Problem
 from ingest.redaction import CannotRedact, Redactor
+from ingest.sealing import Seal, sealer
 from ingest.settings import Settings, load_settings
+from ingest.user_keys import KeysUnavailable
 
 READY_WITHIN_S = 2.0
 RETRY_AFTER_S = "2"
@@ -44,13 +46,14 @@ def create_app(
     keys: KeyRing,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     routers: Sequence[APIRouter] = (),
+    seal: Seal | None = None,
 ) -> FastAPI:
-    """The feedback API over this log, which it closes when it ends.
+    """The feedback API over this log, which it closes when it ends. With `seal` the log has nothing of users in clear.
 
     Raises:
         WrongSetting: a task's redaction cannot be used.
     """
-    door = Door(settings, log, keys, now)
+    door = Door(settings, log, keys, now, seal)
     app = FastAPI(title="Whetstone feedback", description=_DESCRIPTION, redoc_url=None, lifespan=door.open)
     refused = answers(400, 401, 403, 413, 415, 422, 503)
     batch = takes_batch(settings.ingest.max_batch_events)
@@ -75,7 +78,8 @@ def serve_app(*routes: Routes) -> FastAPI:
     database = Database(settings.database_url, settings.database.pool_size)
     keys = KeyRing(database)
     routers = [made(database, keys) for made in routes]
-    return create_app(settings, LateLog(lambda: open_log(settings)), keys, routers=routers)
+    seal = sealer(settings, database)
+    return create_app(settings, LateLog(lambda: open_log(settings)), keys, routers=routers, seal=seal)
 
 
 async def healthz() -> dict[str, str]:
@@ -86,13 +90,14 @@ async def healthz() -> dict[str, str]:
 class Door:
     """What the routes do."""
 
-    def __init__(self, settings: Settings, log: Appends, keys: KeyRing, now: Callable[[], datetime]) -> None:
+    def __init__(self, settings: Settings, log: Appends, keys: KeyRing, now: Callable[[], datetime], seal: Seal | None) -> None:
         self._limits = settings.ingest
         self._tasks = settings.tasks.keys()
         self._log = log
         self._keys = keys
         self._now = now
         self._redactor = Redactor(settings.tasks)
+        self._seal = seal
         self._appender = Appender(log, settings.ingest.max_in_flight_events)
         self._checks = ThreadPoolExecutor(1, "readiness")  # one: checks that hang must not pile up
 
@@ -144,7 +149,7 @@ class Door:
         events = await self._redacted(events)
         records = [to_record(event, received_at, caller.key_id) for event in events]
         self._check_sizes(records, prefixes)
-        await self._append(records)
+        await self._append(await self._sealed(records))
         for (kind, task), count in Counter((event.type, event.task) for event in events).items():
             # A key for all tasks can name any: only known ones become labels.
             EVENTS.labels(kind, task if task in self._tasks else "other").inc(count)
@@ -160,6 +165,15 @@ class Door:
             raise Problem(
                 503, "Not accepted", f"{error} Nothing was kept. Send the same events again once it is repaired."
             ) from None
+
+    async def _sealed(self, records: Sequence[NewRecord]) -> Sequence[NewRecord]:
+        """As the event log may have them."""
+        if self._seal is None:
+            return records
+        try:
+            return await run_in_threadpool(self._seal, records)
+        except KeysUnavailable as error:
+            raise _away(str(error)) from None
 
     async def _append(self, records: Sequence[NewRecord]) -> None:
         try:

@@ -35,6 +35,9 @@ class KafkaSettings(Section):
     group: str = Field("whetstone-pairing", min_length=1, description="Consumer group that shares out the partitions.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replicas of the topic, when Whetstone makes it.")
     delivery_timeout_s: float = Field(10, gt=0, le=120, description="Give an append up, and answer 503, after this.")
+    encrypt_users: bool = Field(
+        False, description="Encrypt what each user's events say under a key of the user's own, destroyed by an erasure."
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."
     )
@@ -366,6 +369,11 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{self.data_dir.absolute()}/whetstone.db"
+
+    @property
+    def encrypts_users(self) -> bool:
+        """Whether what users say is sealed before the event log has it. The embedded log loses single records instead."""
+        return self.log == "kafka" and self.kafka.encrypt_users
 
     @property
     def engine_url(self) -> str:

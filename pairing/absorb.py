@@ -3,18 +3,22 @@
 A body that is erased or expired takes its id with it: the event is a skeleton, and whatever other body came under that id is a
 dead letter. An erasure itself is such a body: only its tombstone keeps it. So it does not matter which of them came first, nor
 whether the erasure came before, between or after them.
+
+A sealed record whose key was destroyed is a skeleton too: its user's tombstone says so, and nothing of it needs to be read.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlmodel import Session
 
 from ingest.events import UNDATED, ErasureEvent
-from pairing.decoding import Accepted, Batch, in_conflict, received_at
+from ingest.log import Record
+from pairing.decoding import Accepted, Batch, in_conflict, received_at, unreadable
+from pairing.opening import Closed, destroy_keys
 from pairing.outcomes import Outcome
 from pairing.rows import insert_all, insert_new, select_by, update_by
 from pairing.skeleton import Stripped, prompts_of, strip
@@ -26,6 +30,7 @@ from pairing.tombstones import (
     claimed,
     count,
     cutoffs,
+    erased_among,
     erased_of,
     keep_removals_out,
     start,
@@ -49,16 +54,54 @@ def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
     claims = {id_: claim for id_, letter in batch.dead.items() if (claim := claimed(letter.value))}
     users = {user for one in arrived if (user := _user(one))}
     erased, before = erased_of(session, {*users, *claims.values()}, known.tombstone), cutoffs(session)
+    closed = _erased_and_closed(session, batch)
+    # keys that ingest made, not knowing that they were erased
+    destroy_keys(session, {(task, hash_) for (task, _), hash_ in erased.items()} | {one.sealed.owner for one in closed})
     _note_late(session, batch, claims, erased, known)
     for id_, claim in claims.items():
         if claim in erased:
             del batch.dead[id_]
     doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, before))]
-    if not doomed:
+    if not doomed and not closed:
         return {}
-    _take_out(batch, doomed)
+    _take_out(batch, [one for one, _ in doomed], [one.key for one in closed])
     _note_prompts(session, [(one, erased[user]) for one, _ in doomed if (user := _user(one)) in erased])
-    return _bury(session, batch, doomed, erased, before)
+    bodies = [*(_Doomed.of(one, fate, erased) for one, fate in doomed), *map(_Doomed.closed, closed)]
+    return _bury(session, batch, bodies, before, known)
+
+
+class _Doomed(NamedTuple):
+    """What is to be known of a body that is not stored."""
+
+    key: Key
+    type: str
+    occurred_at: datetime
+    record: Record
+    fate: Outcome
+    user_hash: str | None = None
+    """Whose erasure it counts for."""
+
+    @classmethod
+    def of(cls, accepted: Accepted, fate: Outcome, erased: Mapping[Key, str]) -> Self:
+        event = accepted.event
+        user_hash = erased[event.task, str(event.user)] if fate is Outcome.ERASED else None
+        return cls(accepted.key, event.type, event.occurred_at, accepted.record, fate, user_hash)
+
+    @classmethod
+    def closed(cls, closed: Closed) -> Self:
+        """When it happened nobody can read any more: it counts when the log took it."""
+        sealed, record = closed.sealed, closed.record
+        return cls(closed.key, sealed.type, received_at(record), record, Outcome.ERASED, sealed.user_hash)
+
+
+def _erased_and_closed(session: Session, batch: Batch) -> list[Closed]:
+    """Sealed records of erased users, which stay closed. The others become dead letters."""
+    erased = erased_among(session, {one.sealed.owner for one in batch.closed})
+    for one in batch.closed:
+        if one.sealed.owner not in erased:
+            letter = unreadable(one.record)
+            batch.dead[letter.id] = letter
+    return [one for one in batch.closed if one.sealed.owner in erased]
 
 
 def _user(accepted: Accepted) -> Key | None:
@@ -96,9 +139,9 @@ def _note_prompts(session: Session, of_erased: Sequence[tuple[Accepted, str]]) -
     start(session, [Removal(task=key[0], user_hash=key[1], state="prompts", prompts=of_user) for key, of_user in asked.items()])
 
 
-def _take_out(batch: Batch, doomed: Sequence[tuple[Accepted, Outcome]]) -> None:
+def _take_out(batch: Batch, doomed: Sequence[Accepted], closed: Sequence[Key]) -> None:
     """Leave the doomed out of the batch; what is left under one of their ids is lost to them."""
-    bodies, ids = {id(one) for one, _ in doomed}, {one.key for one, _ in doomed}
+    bodies, ids = {id(one) for one in doomed}, {*(one.key for one in doomed), *closed}
     others = [one for one in (*batch.events.values(), *batch.lost) if id(one) not in bodies]
     batch.events = {one.key: one for one in batch.events.values() if one.key not in ids}
     batch.lost = [one for one in others if batch.events.get(one.key) is not one]
@@ -107,31 +150,30 @@ def _take_out(batch: Batch, doomed: Sequence[tuple[Accepted, Outcome]]) -> None:
 def _bury(
     session: Session,
     batch: Batch,
-    doomed: Sequence[tuple[Accepted, Outcome]],
-    erased: Mapping[Key, str],
+    doomed: Sequence[_Doomed],
     before: Mapping[str, datetime],
+    known: Known,
 ) -> dict[str, Stripped]:
-    best: dict[Key, tuple[Accepted, Outcome]] = {}
-    for one in sorted(doomed, key=lambda pair: (_BY_RANK.index(pair[1]), pair[0].event.occurred_at)):
-        best.setdefault(one[0].key, one)
+    best: dict[Key, _Doomed] = {}
+    for one in sorted(doomed, key=lambda one: (_BY_RANK.index(one.fate), one.occurred_at)):
+        best.setdefault(one.key, one)
     kept = {(row[0], row[1]): _Kept(*row) for row in select_by(session, StoredEvent, _Kept._fields, _KEY, list(best))}
     new = {key: one for key, one in best.items() if key not in kept}
-    insert_all(session, StoredEvent, _COLUMNS, [_skeleton(*one) for one in new.values()])
-    count(
-        session, [(key[0], erased[user]) for key, (one, fate) in new.items() if fate is Outcome.ERASED and (user := _user(one))]
-    )
+    insert_all(session, StoredEvent, _COLUMNS, [_skeleton(one) for one in new.values()])
+    count(session, [(key[0], one.user_hash) for key, one in new.items() if one.user_hash])
+    gone = erased_of(session, {(row.task, row.user) for row in kept.values() if row.user is not None}, known.tombstone)
     freed: defaultdict[str, Stripped] = defaultdict(Stripped)
     for key, row in sorted(kept.items()):
-        came, outcome = best[key]
+        came = best[key]
         if not row.body:
-            _outrank(session, row, came, outcome)
-        elif (row.task, row.user) in erased or (row.task in before and UNDATED < row.occurred_at < before[row.task]):
-            _rename(session, row, came, outcome)
+            _outrank(session, row, came)
+        elif (row.task, row.user) in gone or (row.task in before and UNDATED < row.occurred_at < before[row.task]):
+            _rename(session, row, came)
         else:
             letter = in_conflict(row.body.encode(), came.record)
             batch.dead[letter.id] = letter
-            freed[row.task].add(strip(session, row.task, [row.event_id], outcome))
-            _rename(session, row, came, outcome)
+            freed[row.task].add(strip(session, row.task, [row.event_id], came.fate))
+            _rename(session, row, came)
     return dict(freed)
 
 
@@ -146,19 +188,17 @@ class _Kept(NamedTuple):
     outcome: str
 
 
-def _outrank(session: Session, kept: _Kept, came: Accepted, outcome: Outcome) -> None:
+def _outrank(session: Session, kept: _Kept, came: _Doomed) -> None:
     """Of two skeletons the same one stays, whichever came first."""
-    if _BY_RANK.index(outcome) < _BY_RANK.index(Outcome(kept.outcome)):
-        update_by(session, StoredEvent, _KEY, ("type", "outcome"), [(*kept[:2], came.event.type, outcome)])
+    if _BY_RANK.index(came.fate) < _BY_RANK.index(Outcome(kept.outcome)):
+        update_by(session, StoredEvent, _KEY, ("type", "outcome"), [(*kept[:2], came.type, came.fate)])
 
 
-def _rename(session: Session, kept: _Kept, came: Accepted, outcome: Outcome) -> None:
+def _rename(session: Session, kept: _Kept, came: _Doomed) -> None:
     """An erasure takes the id over, also from content that is to be removed yet: its skeleton will be the erasure's."""
-    if outcome is Outcome.APPLIED:
-        update_by(session, StoredEvent, _KEY, ("type",), [(*kept[:2], came.event.type)])
+    if came.fate is Outcome.APPLIED:
+        update_by(session, StoredEvent, _KEY, ("type",), [(*kept[:2], came.type)])
 
 
-def _skeleton(accepted: Accepted, outcome: Outcome) -> tuple[Any, ...]:
-    event = accepted.event
-    at = event.occurred_at, received_at(accepted.record)
-    return event.task, event.event_id, event.type, None, *at, "", "", outcome
+def _skeleton(one: _Doomed) -> tuple[Any, ...]:
+    return *one.key, one.type, None, one.occurred_at, received_at(one.record), "", "", one.fate

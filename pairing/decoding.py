@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
 from pairing.held import Asked, asked, generated
+from pairing.opening import Closed, is_sealed, read_sealed
 from pairing.outcomes import DeadReason
 from pairing.rules.votes import Generated
 from pairing.tables import DeadLetter
@@ -37,11 +38,12 @@ class Accepted:
 
 @dataclass(slots=True)
 class Batch:
-    """Records sorted out: each event once, the bodies that lost an id to another one, and what can never be valid."""
+    """Records sorted out: each event once, the bodies that lost an id to another one, what can never be valid, what is sealed."""
 
     events: dict[tuple[str, str], Accepted] = field(default_factory=dict)
     lost: list[Accepted] = field(default_factory=list)
     dead: dict[str, DeadLetter] = field(default_factory=dict)
+    closed: list[Closed] = field(default_factory=list)
 
 
 def decode(records: Iterable[Record]) -> Batch:
@@ -50,9 +52,12 @@ def decode(records: Iterable[Record]) -> Batch:
     for record in records:
         if is_emptied(record):
             continue
-        found = _read(record)
+        found = _read_closed(record) if is_sealed(record) else _read(record)
         if isinstance(found, DeadLetter):
             batch.dead[found.id] = found
+            continue
+        if isinstance(found, Closed):
+            batch.closed.append(found)
             continue
         first = batch.events.get(found.key, found)
         batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
@@ -70,6 +75,17 @@ def in_conflict(body: bytes, record: Record) -> DeadLetter:
     """The dead letter of a body whose id belongs to another one. `record` is the one that showed it."""
     detail = "Another event with this event_id counts. Two different events need two ids."
     return _dead(DeadReason.CONFLICTING_BODY, detail, body, record)
+
+
+def unreadable(record: Record) -> DeadLetter:
+    """The dead letter of a sealed record that cannot be opened, though nobody was erased."""
+    detail = "Put the table user_keys back as it was when this was written, and replay the letter."
+    return _dead(DeadReason.UNREADABLE, detail, record.value, record)
+
+
+def _read_closed(record: Record) -> Closed | DeadLetter:
+    sealed = read_sealed(record.value)
+    return unreadable(record) if sealed is None else Closed(sealed, record)
 
 
 def _read(record: Record) -> Accepted | DeadLetter:

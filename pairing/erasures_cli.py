@@ -31,8 +31,8 @@ def _erasures() -> None:
 def list_erasures(task: Annotated[str | None, typer.Option(help="Only this task's.")] = None, as_json: AsJson = False) -> None:
     """Who was erased, by keyed hash; when, and how many events lost their content.
 
-    `rounds_at`: when rounds and adapters were seen to. `log`: the event log lost theirs with the rest (removed), or loses it
-    with the topic's age (retention).
+    `rounds_at`: when rounds and adapters were seen to. `log`: the event log lost theirs with the rest (removed), holds
+    it under a key that was destroyed (encrypted), or loses it with the topic's age (retention).
     """
     from sqlmodel import col, select
 

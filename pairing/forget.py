@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, select,
 from sqlmodel import Session, col
 
 from ingest.events import UNDATED, event_adapter
+from pairing.opening import read_sealed
 from pairing.outcomes import DeadReason, Outcome
 from pairing.rows import Model, delete_by, insert_new, select_by, table_of
 from pairing.skeleton import Stripped, strip
@@ -25,6 +26,7 @@ MOST_EVENTS = 2_000
 """Events that lose their content in one transaction."""
 _LETTERS = 50
 """Dead letters that are read at once: each may be as large as a record."""
+_KEY = ("task", "event_id")
 _events, _letters = table_of(StoredEvent), table_of(DeadLetter)
 _marks, _votes = table_of(Mark), table_of(StoredVote)
 
@@ -104,10 +106,23 @@ def _remove_letters(session: Session, removal: Removal, stripped: Stripped) -> N
     for letter in _letters_of(session, removal):
         session.connection().execute(delete(DeadLetter).where(_letters.c.id == letter.id))
         said = parsed(letter.value)
-        if letter.reason == DeadReason.CONFLICTING_BODY and (kept := _stored(session, removal.task, said["event_id"])):
+        if letter.reason == DeadReason.UNREADABLE:
+            _bury_closed(session, removal, letter)
+        elif letter.reason == DeadReason.CONFLICTING_BODY and (kept := _stored(session, removal.task, said["event_id"])):
             lost = {"id": hashlib.sha256(kept.encode()).hexdigest(), "value": kept.encode()}
             insert_new(session, DeadLetter, [letter._asdict() | lost])
             stripped.add(strip(session, removal.task, [said["event_id"]], _outcome(removal)))
+
+
+def _bury_closed(session: Session, removal: Removal, letter: Row[Any]) -> None:
+    """As if the sealed record had come after the erasure; where its task keeps nothing so old, only the letter goes."""
+    sealed = read_sealed(letter.value)
+    if sealed is None or removal.user_hash is None or select_by(session, StoredEvent, ("task",), _KEY, [sealed.key]):
+        return
+    at = {"occurred_at": letter.received_at, "received_at": letter.received_at}
+    nothing = {"user": None, "body": "", "body_hash": "", "outcome": Outcome.ERASED.value}
+    insert_new(session, StoredEvent, [{"task": sealed.task, "event_id": sealed.event_id, "type": sealed.type} | at | nothing])
+    count(session, [sealed.owner])
 
 
 def _letters_of(session: Session, removal: Removal) -> Iterator[Row[Any]]:
@@ -122,6 +137,9 @@ def _page(after: str) -> Select[Any]:
 
 
 def _is_theirs(removal: Removal, letter: Row[Any]) -> bool:
+    if removal.before is None and letter.reason == DeadReason.UNREADABLE:
+        sealed = read_sealed(letter.value)
+        return sealed is not None and sealed.owner == (removal.task, removal.user_hash)
     if removal.before is None:
         return claimed(letter.value) == (removal.task, removal.user)
     if parsed(letter.value).get("task") != removal.task:

@@ -55,4 +55,5 @@ class DeadReason(Meaning):
     """Why a record of the event log is kept aside and counts as nothing."""
 
     INVALID = "invalid", "Not an event: not JSON, of no known type, or with wrong fields."
+    UNREADABLE = "unreadable", "It is encrypted, and its user's key is not in the database, or it was changed since."
     CONFLICTING_BODY = "conflicting-body", "Another event has the same task and event_id, and its body's SHA-256 is smaller."

@@ -10,13 +10,15 @@ from sqlmodel import Session, col, select
 
 from ingest.database import Database
 from ingest.erasure import tombstone
-from ingest.log import Record
+from ingest.log import SEALED, Record
 from ingest.settings import Settings
 from pairing.decoding import decode
 from pairing.holdout import Splitter, keep_holdout, splitter
+from pairing.opening import opened_in
+from pairing.outcomes import DeadReason
 from pairing.store import leave, store
 from pairing.tables import DeadLetter, Offset
-from pairing.tombstones import Known, keep_erasure_key, keep_removals_out
+from pairing.tombstones import Known, keep_erasure_key, keep_removals_out, loss
 
 _AT_ONCE = 500
 _ATTEMPTS = 5
@@ -67,7 +69,7 @@ def _through(session: Session, settings: Settings, split: Splitter, ids: Collect
     """Those that are no events still. They were deleted too, and storing wrote them again, with what is wrong today."""
     these = col(DeadLetter.id).in_(ids)
     letters = session.exec(select(DeadLetter).where(these).with_for_update()).all()
-    records = [_record(letter) for letter in letters]
+    records = opened_in(session, [_record(letter) for letter in letters])
     session.expunge_all()  # the same ids may come back with other words
     session.connection().execute(delete(DeadLetter).where(these))
     for task, fresh in store(session, decode(records), split, _known(session, settings)).items():
@@ -78,12 +80,13 @@ def _through(session: Session, settings: Settings, split: Splitter, ids: Collect
 def _known(session: Session, settings: Settings) -> Known:
     """As the worker knows it that read the letters."""
     log_id = session.exec(select(Offset.log_id)).first() or ""
-    return Known(tombstone(settings.erasure), log_id, "removed" if settings.log == "embedded" else "retention")
+    return Known(tombstone(settings.erasure), log_id, loss(settings, settings.log == "embedded"))
 
 
 def _record(letter: DeadLetter) -> Record:
-    """As it came, but for its key and headers, which nobody reads here."""
-    return Record(letter.partition, letter.offset, round(letter.received_at.timestamp() * 1000), b"", letter.value, ())
+    """As it came, but for its key and most headers, which nobody reads here."""
+    headers = (SEALED,) if letter.reason == DeadReason.UNREADABLE else ()
+    return Record(letter.partition, letter.offset, round(letter.received_at.timestamp() * 1000), b"", letter.value, headers)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

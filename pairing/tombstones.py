@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 
 from ingest.erasure import Tombstone, erasure_key
 from ingest.events import ErasureEvent
-from ingest.settings import ErasureSettings
+from ingest.settings import ErasureSettings, Settings
+from pairing.opening import destroy_keys
 from pairing.rows import insert_new, select_by
 from pairing.tables import Erasure, ErasureKeyInForce, Removal, Retention
 
@@ -53,6 +54,16 @@ def keep_erasure_key(session: Session, settings: ErasureSettings) -> None:
         )
 
 
+def loss(settings: Settings, forgets: bool) -> str:
+    """How the event log loses what it holds of an erased user, as Erasure.log says it.
+
+    What was written before users' events were encrypted is `retention` all the same: only the topic's age takes it away.
+    """
+    if forgets:
+        return "removed"
+    return "encrypted" if settings.kafka.encrypt_users else "retention"
+
+
 def keep_removals_out(session: Session) -> None:
     """Held, shared, while events are stored: a removal waits for them, so that none slips past it with its content.
 
@@ -67,11 +78,14 @@ def keep_stores_out(session: Session) -> None:
 
 
 def ask(session: Session, erasures: Iterable[ErasureEvent], known: Known) -> None:
-    """Write the tombstones, and have what is stored already removed. Of several erasures of a user the first is named."""
+    """Write the tombstones, destroy the keys, and have what is stored already removed. Of several erasures of a user the first
+    is named.
+    """
     first: dict[Key, ErasureEvent] = {}
     for event in sorted(erasures, key=lambda one: (one.occurred_at, one.event_id)):
         first.setdefault((event.task, known.tombstone(event.task, event.user)), event)
-    kept = _kept(session, first)
+    destroy_keys(session, first)
+    kept = erased_among(session, first)
     new = {key: event for key, event in first.items() if key not in kept}
     insert_new(session, Erasure, [_proof(*key, event, known.log) for key, event in new.items()])
     start(session, [Removal(task=task, user_hash=hash_, user=event.user) for (task, hash_), event in new.items()])
@@ -90,7 +104,7 @@ def erased_of(session: Session, users: Iterable[Key], tombstone: Tombstone) -> d
     if session.exec(select(Erasure.task).limit(1)).first() is None:
         return {}  # as long as nobody was ever erased, nothing is hashed
     hashes = {(user[0], tombstone(*user)): user for user in users}
-    return {hashes[key]: key[1] for key in _kept(session, hashes)}
+    return {hashes[key]: key[1] for key in erased_among(session, hashes)}
 
 
 def under_way(session: Session, erased: Collection[Key]) -> set[Key]:
@@ -144,5 +158,6 @@ def _name_first(session: Session, task: str, user_hash: str, event: ErasureEvent
     session.connection().execute(update(Erasure).where(*here).values(asked_at=event.occurred_at, event_id=event.event_id))
 
 
-def _kept(session: Session, keys: Collection[Key]) -> set[Key]:
+def erased_among(session: Session, keys: Collection[Key]) -> set[Key]:
+    """Those of tasks and users' hashes that have a tombstone."""
     return {tuple(row) for row in select_by(session, Erasure, ("task", "user_hash"), ("task", "user_hash"), list(keys))}

@@ -3,7 +3,7 @@
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from sqlmodel import Session, select
 from ingest.database import Database
 from ingest.erasure import tombstone
 from ingest.keys import KeyRing
-from ingest.log import EventLog, Forgets, LogUnavailable, open_log
+from ingest.log import EventLog, Forgets, LogUnavailable, Record, open_log
 from ingest.settings import Settings
 from pairing import observe
 from pairing.decoding import Batch, decode
 from pairing.derive import Deriver, try_lock
 from pairing.holdout import splitter
+from pairing.opening import opened
 from pairing.removal import Remover
 from pairing.retention import EVERY_S, let_expire
 from pairing.rows import look_up_by_key
@@ -30,7 +31,7 @@ from pairing.serve import served
 from pairing.start import prepare
 from pairing.store import OffsetMoved, Read, advance, leave, store
 from pairing.tables import Mark, Offset
-from pairing.tombstones import Known
+from pairing.tombstones import Known, loss
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class Worker:
         self._monotonic = monotonic
         self._look_at = self._measure_at = monotonic()
         self._split = splitter(settings.holdout)
-        self._known = Known(tombstone(settings.erasure), log.log_id, "removed" if isinstance(log, Forgets) else "retention")
+        self._known = Known(tombstone(settings.erasure), log.log_id, loss(settings, isinstance(log, Forgets)))
         self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
         self._expire_at = monotonic()
         self._next: dict[int, int | None] = {}  # by partition, the offset after what was polled
@@ -185,7 +186,15 @@ class Worker:
         reads = {number: Read(self._next[number], records[-1].offset + 1) for number, records in polled.items()}
         self._next |= {number: read.next for number, read in reads.items()}
         newest_ms = max(records[-1].timestamp_ms for records in polled.values())
-        return Taken(reads, decode(record for records in polled.values() for record in records), newest_ms / 1000)
+        return Taken(reads, self._decoded(polled), newest_ms / 1000)
+
+    def _decoded(self, polled: Mapping[int, Sequence[Record]]) -> Batch:
+        try:
+            return decode(opened(self._database, [record for records in polled.values() for record in records]))
+        except _AWAY:  # no keys
+            for partition in polled:
+                self._subscription.rewind(partition)
+            raise
 
     def _store_and_read_ahead(self, taken: Taken) -> None:
         """A database server works while the next batch is read; SQLite works in this process, and is not waited for."""

@@ -6,12 +6,13 @@ from sqlalchemy import DateTime, MetaData
 from sqlmodel import SQLModel
 
 import ingest.keys
+import ingest.user_keys
 import pairing.tables
 import serving.tables
 import trainer.tables
 from ingest.database import UtcDateTime
 
-STAGES = (ingest.keys, pairing.tables, trainer.tables, serving.tables)
+STAGES = (ingest.keys, ingest.user_keys, pairing.tables, trainer.tables, serving.tables)
 """Importing them describes their tables."""
 
 

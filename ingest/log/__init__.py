@@ -12,6 +12,8 @@ MAX_RECORD_BYTES = 32 * 1024 * 1024
 Headers = tuple[tuple[str, bytes], ...]
 EMPTIED: Headers = (("erased", b""),)
 """The headers of a record whose content was removed: its value is empty, its key and its offset stay."""
+SEALED = ("sealed", b"aes-256-gcm")
+"""The header of a record whose value is encrypted under its user's key; see ingest.sealing."""
 NextOffset = Callable[[int], int | None]
 """From a partition to the offset to read next, or None where nothing of it was ever stored."""
 

@@ -55,12 +55,22 @@ def _of(feedback: Sequence[Event], kind: type[E]) -> list[E]:
 
 
 def _merged(parts: Sequence[Derived]) -> Derived:
-    """All parts as one. What a choice or an edit says by itself and by closing a chain is one vote, of its own source."""
+    """All parts as one. An event has one vote on two texts, however often it met them: of its own source before a chain's."""
     votes: dict[tuple[str, str, str], Vote] = {}
     for vote in (vote for part in parts for vote in part.votes):
         key = vote.key
         own = votes.setdefault(key, vote)
         if own is not vote:
-            votes[key] = replace(own, events=own.events | vote.events, held_by=own.held_by | vote.held_by)
+            votes[key] = replace(
+                own,
+                events=own.events | vote.events,
+                held_by=own.held_by | vote.held_by,
+                chosen_adapter=_first_by_name(own.chosen_adapter, vote.chosen_adapter),
+                rejected_adapter=_first_by_name(own.rejected_adapter, vote.rejected_adapter),
+            )
     outcomes = {id_: outcome for part in parts for id_, outcome in part.outcomes.items()}
     return Derived(list(votes.values()), outcomes, [opinion for part in parts for opinion in part.ratings])
+
+
+def _first_by_name(*adapters: str | None) -> str | None:
+    return min((adapter for adapter in adapters if adapter is not None), default=None)

@@ -74,8 +74,7 @@ def _settle(chain: Chain, closing: Sequence[Kept], replies: Replies, which: Whic
         derived.outcomes.update({one.event.event_id: Outcome.SUPERSEDED for one in closing if _is_bare(one) and one is not last})
         if not isinstance(losers, Outcome):
             behind = frozenset({last.event.event_id, *(link.event_id for link in chain)})
-            votes = [_vote(behind, last, loser) for loser in losers]
-            derived.votes += {vote.key: vote for vote in votes}.values()
+            derived.votes += [_vote(behind, last, loser) for loser in losers]
 
 
 def _is_bare(one: Kept) -> bool:

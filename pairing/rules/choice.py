@@ -61,8 +61,8 @@ def _count(choice: ChoiceEvent, replies: Replies, which: Which, derived: Derived
 
 
 def _compare(choice: ChoiceEvent, picked: Found, others: Sequence[Found], derived: Derived) -> None:
-    votes = {other.text: _vote(choice, picked, other) for other in others if other.text != picked.text}
-    derived.votes += votes.values()
+    votes = [_vote(choice, picked, other) for other in others if other.text != picked.text]
+    derived.votes += votes
     if not votes:
         derived.outcomes[choice.event_id] = Outcome.SAME_TEXT if others else Outcome.PICKED_FIRST
 

@@ -22,6 +22,7 @@ from ingest.log import open_log
 from ingest.observe import configure_logging, metrics_response
 from ingest.problems import Problem
 from ingest.redaction import Redactor
+from ingest.sealing import sealer
 from ingest.settings import Settings, load_settings
 from serving.engine import Engine, EngineError
 from serving.gateway.answer import Answerer, ClientGone
@@ -72,7 +73,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     database = Database(settings.database_url, settings.database.pool_size)
     engine = Engine(settings.engine_url, settings.gateway.request_timeout_s)
     spool = Spool(SpoolFile.create(settings.spool_dir, gateway_id), settings.gateway.spool_max_bytes)
-    shipper = Shipper(spool, lambda: open_log(settings))
+    shipper = Shipper(spool, lambda: open_log(settings), sealer(settings, database))
     watch = Watch(database, sorted(settings.tasks), gateway_id)
     recorder = Recorder(spool, Redactor(settings.tasks), settings.model.name)
     answerer = Answerer(engine, watch, recorder, settings.gateway.request_timeout_s)

@@ -8,6 +8,7 @@ from threading import Event, Thread
 from time import monotonic
 
 from ingest.log import EventLog, LogError, NewRecord, RecordTooLarge
+from ingest.sealing import Seal
 from serving.gateway import spool as spools
 from serving.gateway.metrics import SHIPPED, SPOOL_BYTES, UNRECORDED
 from serving.gateway.spool import Spool, SpoolFile
@@ -22,11 +23,16 @@ _LAST_TRY_S = 2
 
 
 class Shipper:
-    """A thread that ships, in order, whatever the event log does; it opens the log itself, and waits for one that is away."""
+    """A thread that ships, in order, whatever the event log does; it opens the log itself, and waits for one that is away.
 
-    def __init__(self, spool: Spool, open_log: Callable[[], EventLog]) -> None:
+    It seals what Kafka may not have in clear, and not whoever spools: the keys of users are in the database, and while that is
+    away only shipping waits, never a reply. What was shipped is in no file of the spool soon after.
+    """
+
+    def __init__(self, spool: Spool, open_log: Callable[[], EventLog], seal: Seal | None = None) -> None:
         self._spool = spool
         self._open_log = open_log
+        self._seal = seal or as_they_are
         self._log: EventLog | None = None
         self._stopping = Event()
         self._failures = 0
@@ -82,7 +88,7 @@ class Shipper:
 
     def _ship_own(self, log: EventLog) -> None:
         with closing(self._spool.file.connect(durable=False)) as connection:
-            self._has_leavings |= ship(connection, log) > 0
+            self._has_leavings |= ship(connection, log, self._seal) > 0
             if self._has_leavings and monotonic() >= self._truncate_at:
                 self._has_leavings, self._truncate_at = not spools.truncate(connection), monotonic() + _TRUNCATE_EVERY_S
             self._spool.used_bytes = spools.used_bytes(connection)
@@ -94,25 +100,30 @@ class Shipper:
         self._adopt_at = monotonic() + _ADOPT_EVERY_S
         for file in SpoolFile.abandoned(self._spool.file.path.parent):
             try:
-                adopt(file, log)
+                adopt(file, log, self._seal)
             except sqlite3.Error as error:
                 logger.error("cannot read the spool %s of a dead gateway: %s", file.path.stem, error)
             finally:
                 file.release()
 
 
-def ship(connection: sqlite3.Connection, log: EventLog) -> int:
+def as_they_are(records: Sequence[NewRecord]) -> Sequence[NewRecord]:
+    """Seals nothing."""
+    return records
+
+
+def ship(connection: sqlite3.Connection, log: EventLog, seal: Seal) -> int:
     """Append everything spooled to the log, oldest first; forget each batch once it is durable there.
 
     Raises:
-        LogError: the log did not take a batch; it and what follows stay spooled.
+        LogError: the log did not take a batch, or it could not be sealed; it and what follows stay spooled.
     """
     shipped = 0
     while True:
         last, batch = spools.oldest(connection)
         if not batch:
             return shipped
-        _append(log, batch)
+        _append(log, seal(batch))
         spools.forget(connection, last)
         SHIPPED.inc(len(batch))
         shipped += len(batch)
@@ -131,9 +142,9 @@ def _append(log: EventLog, batch: Sequence[NewRecord]) -> None:
             _append(log, [record])
 
 
-def adopt(file: SpoolFile, log: EventLog) -> None:
+def adopt(file: SpoolFile, log: EventLog, seal: Seal) -> None:
     """Ship the spool of a dead gateway, then delete it. Raises as `ship` does."""
     with closing(file.connect(durable=False)) as connection:
-        count = ship(connection, log)
+        count = ship(connection, log, seal)
     logger.info("shipped %d generations that the dead gateway %s had spooled", count, file.path.stem)
     file.remove()

@@ -238,6 +238,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task"),
     )
     op.create_table(
+        "user_keys",
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("user_hash", sa.String(), nullable=False),
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("task", "user_hash"),
+    )
+    op.create_table(
         "votes",
         sa.Column("task", sa.String(), nullable=False),
         sa.Column("event_id", sa.String(), nullable=False),

@@ -14,6 +14,7 @@ import pytest
 
 from ingest.log import EventLog, LogUnavailable, NewRecord
 from ingest.log.embedded import EmbeddedLog
+from ingest.user_keys import KeysUnavailable
 from serving.gateway.shipping import Shipper
 from serving.gateway.spool import Spool, SpoolError, SpoolFile
 
@@ -120,6 +121,26 @@ def test_while_the_log_is_away_generations_wait_and_then_all_arrive(tmp_path: Pa
     assert logged(log) == []
     away.away = False
     eventually(lambda: len(logged(log)) == 10)
+    shipper.close()
+    log.close()
+
+
+def test_while_the_keys_of_users_are_away_generations_wait_and_then_all_arrive_sealed(tmp_path: Path, log: EmbeddedLog) -> None:
+    refused = 0
+
+    def seal(records: Sequence[NewRecord]) -> Sequence[NewRecord]:
+        nonlocal refused
+        if refused < 2:
+            refused += 1
+            raise KeysUnavailable("away")
+        return [NewRecord(one.key + b"-sealed", one.value, one.headers) for one in records]
+
+    spool = Spool(SpoolFile.create(tmp_path / "spool", "one"), 10_000_000)
+    shipper = Shipper(spool, lambda: EmbeddedLog(tmp_path / "log.db", partitions=1), seal)
+    for number in range(10):
+        spool.put(record(number)).result(5)
+    eventually(lambda: logged(log) == [f"gen-{number}-sealed".encode() for number in range(10)])
+    assert refused == 2
     shipper.close()
     log.close()
 
