@@ -13,7 +13,7 @@ from sqlmodel import func, select
 
 from ingest.database import Database
 from ingest.events import Event
-from ingest.log import EventLog
+from ingest.log import EventLog, LogUnavailable
 from ingest.settings import CriterionSettings, Settings
 from pairing.tables import LateRecord, Mark, Offset, Removal
 from tests.services.feedback import TASK, record
@@ -128,8 +128,11 @@ def position(database: Database) -> int:
 
 
 def is_done(database: Database, log: EventLog) -> bool:
-    """Whether the whole log is stored and derived, and nothing is left to be removed."""
-    ends = {partition: end for partition, end in log.end_offsets().items() if end}
+    """Whether the whole log is stored and derived, and nothing is left to be removed. Not while the log does not say."""
+    try:
+        ends = {partition: end for partition, end in log.end_offsets().items() if end}
+    except LogUnavailable:
+        return False
     with database.read() as session:
         offsets = {row.partition: row.next for row in session.exec(select(Offset)).all()}
         left = [session.exec(select(func.count()).select_from(waiting)).one() for waiting in (Mark, Removal, LateRecord)]
