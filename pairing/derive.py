@@ -22,7 +22,7 @@ from pairing.rules.net import Side, Tally
 from pairing.rules.votes import Derived, Opinion, Vote
 from pairing.scope import Scope, Start, scope_of
 from pairing.store import Fresh, write_events
-from pairing.tables import Mark, StoredEvent
+from pairing.tables import Mark, RulesInForce, StoredEvent
 
 _MOST_MARKS = 5_000
 _LOCKS = 0x77687374
@@ -94,6 +94,14 @@ class Deriver:
 def try_lock(session: Session, task: str, alone: bool) -> bool:
     """Whether this transaction may derive for the task. `alone`: it is the only one that writes, and needs no lock."""
     return alone or bool(_lock(session, "pg_try_advisory_xact_lock", task))
+
+
+def may_derive(session: Session, task: str, settings: TaskSettings, alone: bool) -> bool:
+    """try_lock, and whether these settings are the ones in force: a worker that has older ones leaves deriving to others."""
+    if not try_lock(session, task, alone):
+        return False
+    in_force = session.exec(select(RulesInForce.digest).where(RulesInForce.task == task)).first()
+    return in_force is None or in_force == rules_of(settings).digest
 
 
 def lock(session: Session, task: str, alone: bool) -> None:

@@ -16,7 +16,7 @@ from ingest.database import Database
 from ingest.log import EventLog, LogUnavailable
 from ingest.settings import Settings, TaskSettings
 from pairing.clean_log import clean
-from pairing.derive import Deriver, try_lock
+from pairing.derive import Deriver, may_derive
 from pairing.facts import Facts
 from pairing.forget import MOST_EVENTS, remove_content, remove_prompts
 from pairing.retention import expiring
@@ -57,7 +57,7 @@ class Remover:
     def _in_database(self, seen: Removal) -> bool:
         with self.database.begin() as session:
             keep_stores_out(session)
-            if not try_lock(session, seen.task, alone=self.database.is_sqlite):
+            if not may_derive(session, seen.task, self._of(seen.task), alone=self.database.is_sqlite):
                 return False
             removal = session.get(Removal, seen.id)
             if removal is None or removal.state != seen.state:
@@ -71,11 +71,13 @@ class Remover:
             return stripped is not None
 
     def _derive(self, session: Session, task: str, stripped: Stripped) -> None:
-        """A task that the settings do not have any more may have pairs all the same."""
         look_up_by_key(session)
-        of_task = self.settings.tasks.get(task, TaskSettings())
         start = Start(frozenset(stripped.generations), frozenset(stripped.events))
-        Deriver(session, task, of_task, self.clock()).derive(Fresh(Facts(task), start))
+        Deriver(session, task, self._of(task), self.clock()).derive(Fresh(Facts(task), start))
+
+    def _of(self, task: str) -> TaskSettings:
+        """A task that the settings do not have any more may have pairs all the same."""
+        return self.settings.tasks.get(task, TaskSettings())
 
     def _in_log(self, removals: Sequence[Removal]) -> bool:
         if time.monotonic() < self._rests_until:

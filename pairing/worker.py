@@ -21,7 +21,7 @@ from ingest.log import EventLog, Forgets, LogUnavailable, Record, open_log
 from ingest.settings import Settings
 from pairing import observe
 from pairing.decoding import Batch, decode
-from pairing.derive import Deriver, try_lock
+from pairing.derive import Deriver, may_derive
 from pairing.holdout import splitter
 from pairing.opening import opened
 from pairing.removal import Remover
@@ -213,10 +213,10 @@ class Worker:
             self._take_in(session, taken.batch)
 
     def _take_in(self, session: Session, batch: Batch) -> None:
-        """Events of a task for which another worker derives now are left to be derived afterwards."""
+        """Events of a task for which another worker derives now, or by other settings, are left to be derived afterwards."""
         look_up_by_key(session)
         for task, fresh in store(session, batch, self._split, self._known).items():
-            if task in self._settings.tasks and try_lock(session, task, alone=self._database.is_sqlite):
+            if task in self._settings.tasks and self._may_derive(session, task):
                 observe.note_outcomes(task, self._deriver(session, task).derive(fresh))
             else:
                 leave(session, fresh, task in self._settings.tasks, datetime.now(UTC))
@@ -230,11 +230,14 @@ class Worker:
                     continue
             with self._database.begin() as session:
                 look_up_by_key(session)
-                if try_lock(session, task, alone=self._database.is_sqlite):
+                if self._may_derive(session, task):
                     outcomes, more = self._deriver(session, task).derive_marked()
                     observe.note_outcomes(task, outcomes)
                     derived |= more
         return derived
+
+    def _may_derive(self, session: Session, task: str) -> bool:
+        return may_derive(session, task, self._settings.tasks[task], alone=self._database.is_sqlite)
 
     def _deriver(self, session: Session, task: str) -> Deriver:
         return Deriver(session, task, self._settings.tasks[task], datetime.now(UTC))

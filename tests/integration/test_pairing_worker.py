@@ -123,7 +123,6 @@ def test_a_task_that_the_settings_get_later_is_paired_then(url: str, database: D
         assert early.add().pairs() == [("alpha", "beta")]
 
 
-@pytest.mark.xfail(strict=True, reason="a worker derives by its own settings, whichever are in force: what it derived so stays")
 def test_a_worker_with_settings_of_yesterday_derives_nothing_by_them(url: str, database: Database) -> None:
     """As in a rolling restart: the new settings are in force, and a worker still has the old ones."""
     old, new = (settings_for(TaskPairingSettings(regeneration=which)) for which in ("first", "each"))
