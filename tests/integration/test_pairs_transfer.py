@@ -192,7 +192,7 @@ def _until_taken(service: Ingest, events: int) -> None:
 
 
 def test_an_import_waits_for_a_service_that_was_killed_and_goes_on(service: Ingest, tmp_path: Path) -> None:
-    file = write(tmp_path / "in.jsonl", [plain(number, 20) for number in range(4_000)])
+    file = write(tmp_path / "in.jsonl", [plain(number, 20) for number in range(15_000)])
     with started(service, "import", file, "--task", TASK) as process:
         _until_taken(service, 1_000)
         service.end(signal.SIGKILL)
@@ -200,9 +200,9 @@ def test_an_import_waits_for_a_service_that_was_killed_and_goes_on(service: Inge
         assert process.poll() is None
         service.start()
         _, said = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, said.strip()) == (0, "4,000 rows taken, 0 refused.")
+    assert (process.returncode, said.strip()) == (0, "15,000 rows taken, 0 refused.")
     paired(service)
-    assert counts(service) == (4_000, 0)
+    assert counts(service) == (15_000, 0)
 
 
 def test_ctrl_c_ends_an_import_with_how_far_it_came(lasting: Ingest, tmp_path: Path) -> None:
