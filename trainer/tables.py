@@ -7,11 +7,10 @@ from sqlalchemy import JSON, Text, UniqueConstraint
 from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
+from ingest.events import BASE as BASE  # the name is used by every stage to the right too
 
 RoundState = Literal["planned", "training", "sealed", "passed", "refused", "failed", "tainted"]
 """tainted: made with what a user wrote who was erased since, or on top of an adapter that was; its pairs are new again."""
-BASE = "base"
-"""Stands for the model without an adapter wherever an adapter is named."""
 
 
 class Round(SQLModel, table=True):
