@@ -1,6 +1,6 @@
 """The database engine and its transactions: SQLite (WAL) or PostgreSQL, by URL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -31,19 +31,22 @@ class Database:
     """Connections to one database, and transactions over them."""
 
     def __init__(self, url: str, pool_size: int = 5) -> None:
-        # hide_parameters: an error's text must not hold what people wrote.
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self.engine = (
-            _sqlite(url) if self.is_sqlite else create_engine(url, pool_size=pool_size, pool_pre_ping=True, hide_parameters=True)
-        )
+        self.engine = _sqlite(url) if self.is_sqlite else _postgres(url, pool_size)
 
     @contextmanager
-    def begin(self) -> Iterator[Session]:
-        """A writing transaction: commits at the end of the block, rolls back when it raises."""
+    def begin(self, meanwhile: Callable[[], bool] | None = None) -> Iterator[Session]:
+        """A writing transaction: commits at the end of the block, rolls back when it raises.
+
+        `meanwhile` does a little of something else, and returns whether there is more of it. It must not raise what it can
+        bear: while a server of PostgreSQL works, it is called again and again. SQLite works in this process.
+        """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             if self.is_sqlite:
                 # Take the write lock at once: a read that is upgraded later fails instead of waiting.
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            elif meanwhile:
+                _driver(session).meanwhile = meanwhile
             yield session
 
     @contextmanager
@@ -68,6 +71,29 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _postgres(url: str, pool_size: int) -> Engine:
+    from ingest.meanwhile import Connection
+
+    # hide_parameters: an error's text must not hold what people wrote.
+    engine = create_engine(url, pool_size=pool_size, pool_pre_ping=True, hide_parameters=True)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Dialect, _record: Any, args: Any, options: Any) -> Connection:
+        return Connection.connect(*args, **options)
+
+    @event.listens_for(engine, "checkin")
+    def leave(connection: Connection | None, _record: Any) -> None:
+        if connection is not None:  # None: it broke
+            connection.meanwhile = None
+
+    return engine
+
+
+def _driver(session: Session) -> Any:
+    """The driver's own connection."""
+    return session.connection().connection.driver_connection
 
 
 def _sqlite(url: str) -> Engine:

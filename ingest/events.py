@@ -135,9 +135,11 @@ class ChoiceEvent(Feedback):
 
     @model_validator(mode="after")
     def picked_was_shown(self) -> "ChoiceEvent":
-        if len({(ref.generation_id, ref.candidate) for ref in self.shown}) != len(self.shown):
+        shown = {(ref.generation_id, ref.candidate) for ref in self.shown}
+        if len(shown) != len(self.shown):
             raise PydanticCustomError("shown_twice", "shown names a reply twice", {"field": "shown"})
-        if isinstance(self.picked, ReplyRef) and self.picked not in self.shown:
+        picked = self.picked
+        if isinstance(picked, ReplyRef) and (picked.generation_id, picked.candidate) not in shown:
             raise PydanticCustomError("not_shown", "picked is not among the replies shown", {"field": "picked"})
         return self
 

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
-from pairing.held import Asked, asked, generated
+from pairing.held import Asked, Version, asked, generated, named, version_of
 from pairing.opening import Closed, is_sealed, read_sealed
 from pairing.outcomes import DeadReason
 from pairing.rules.votes import Generated
@@ -19,8 +21,7 @@ _LATEST_MS = 253_402_300_799_000
 _MOST_ERRORS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A valid event, and the record that it came in."""
 
     event: Event
@@ -29,6 +30,8 @@ class Accepted:
     record: Record
     asked: Asked | None  # the prompt that it holds
     generated: Generated | None  # the generation that it holds
+    version: Version | None  # likewise, as one of several
+    names: tuple[str, ...]  # the generations that it names, each once
 
     @property
     def key(self) -> tuple[str, str]:
@@ -46,9 +49,12 @@ class Batch:
     closed: list[Closed] = field(default_factory=list)
 
 
-def decode(records: Iterable[Record]) -> Batch:
-    """Of two bodies under one id in these records the smaller hash stays. What the log has emptied of its content is no event."""
-    batch = Batch()
+def decode(records: Iterable[Record], into: Batch | None = None) -> Batch:
+    """Sort records out, after those of the batch `into`.
+
+    Of two bodies under one id in a batch the smaller hash stays. What the log has emptied of its content is no event.
+    """
+    batch = into or Batch()
     for record in records:
         if is_emptied(record):
             continue
@@ -68,7 +74,7 @@ def decode(records: Iterable[Record]) -> Batch:
 
 def received_at(record: Record) -> datetime:
     """When the log took the record."""
-    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LATEST_MS) / 1000, UTC)
+    return _time(record.timestamp_ms)
 
 
 def in_conflict(body: bytes, record: Record) -> DeadLetter:
@@ -81,6 +87,11 @@ def unreadable(record: Record) -> DeadLetter:
     """The dead letter of a sealed record that cannot be opened, though nobody was erased."""
     detail = "Put the table user_keys back as it was when this was written, and replay the letter."
     return _dead(DeadReason.UNREADABLE, detail, record.value, record)
+
+
+@lru_cache(1_000)  # records that came together have the same
+def _time(timestamp_ms: int) -> datetime:
+    return datetime.fromtimestamp(min(max(timestamp_ms, 0), _LATEST_MS) / 1000, UTC)
 
 
 def _read_closed(record: Record) -> Closed | DeadLetter:
@@ -96,9 +107,10 @@ def _read(record: Record) -> Accepted | DeadLetter:
         return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
     except OverflowError:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    prompt = asked(event)
+    body_hash, prompt = fingerprint(record.value), asked(event)
     holds = generated(event, prompt.hash) if prompt else None
-    return Accepted(event, record.value, fingerprint(record.value), record, prompt, holds)
+    version = version_of(event, holds, body_hash) if holds else None
+    return Accepted(event, record.value, body_hash, record, prompt, holds, version, tuple(named(event)))
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

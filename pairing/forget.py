@@ -19,7 +19,7 @@ from pairing.opening import read_sealed
 from pairing.outcomes import DeadReason, Outcome
 from pairing.rows import Model, delete_by, insert_new, select_by, table_of
 from pairing.skeleton import Stripped, strip
-from pairing.tables import READY, AskedPrompt, DeadLetter, Erasure, GenerationVersion, Mark, Removal, StoredEvent, StoredVote
+from pairing.tables import READY, AskedPrompt, DeadLetter, Erasure, EventGeneration, Mark, Removal, StoredEvent, StoredVote
 from pairing.tombstones import claimed, count, parsed
 
 MOST_EVENTS = 2_000
@@ -58,7 +58,7 @@ def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
     if session.connection().execute(undecided).first():
         return None
     orphans = _orphans(session, removal.task, json.loads(removal.prompts))
-    copies = _by_prompt(session, GenerationVersion, ("event_id",), removal.task, orphans)
+    copies = _by_prompt(session, EventGeneration, ("event_id",), removal.task, orphans)
     stripped = strip(session, removal.task, {row[0] for row in copies}, _outcome(removal))
     delete_by(session, AskedPrompt, ("task", "hash"), [(removal.task, prompt) for prompt in orphans])
     removal.copies, removal.prompts, removal.state = json.dumps(sorted(stripped.events)), "[]", "log"
@@ -82,7 +82,7 @@ def _outcome(removal: Removal) -> Outcome:
 
 def _orphans(session: Session, task: str, prompts: Collection[str]) -> list[str]:
     """Those that no event holds any more but evaluations. Of ready pairs there are votes, which rest on nothing else."""
-    versions = _by_prompt(session, GenerationVersion, ("prompt_hash", "evaluation"), task, prompts)
+    versions = _by_prompt(session, EventGeneration, ("prompt_hash", "evaluation"), task, prompts)
     held = {prompt for prompt, evaluation in versions if not evaluation}
     return sorted(set(prompts) - held - _ready(session, task, sorted(set(prompts) - held)))
 

@@ -1,7 +1,7 @@
 """What an event holds by itself: a generation whole, a prompt, and the names of generations."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ingest.events import (
     ChoiceEvent,
@@ -17,9 +17,22 @@ from ingest.events import (
 from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
 from pairing.rules.votes import Generated, written_by
 
+RECORDED, CARRIED = "0", "1"
+"""How a version's rank begins."""
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+
+class Version(NamedTuple):
+    """A generation as one event holds it. Of several the least rank counts, then the least event id."""
+
+    generation_id: str
+    event_id: str
+    rank: str
+    prompt_hash: str
+    evaluation: bool
+    user: str | None
+
+
+class Asked(NamedTuple):
     """A prompt with its tools."""
 
     value: Prompt
@@ -48,6 +61,13 @@ def held(event: Event) -> Generation | None:
     return event.generation if isinstance(event, Feedback) else None
 
 
+def reaches(event: Event) -> Iterator[str]:
+    """The generations that an event names or holds."""
+    yield from named(event)
+    if found := held(event):
+        yield found.generation_id
+
+
 def asked(event: Event) -> Asked | None:
     """The prompt that an event holds."""
     holder = event if isinstance(event, PreferenceEvent) else held(event)
@@ -70,3 +90,12 @@ def generated(event: Event, prompt_hash: str) -> Generated | None:
 def is_evaluation(event: Event) -> bool:
     """Whether an event is the record of a reply that was written to judge an adapter."""
     return isinstance(event, GenerationEvent) and event.purpose == "evaluation"
+
+
+def version_of(event: Event, holds: Generated, body_hash: str) -> Version | None:
+    """The generation that an event holds, as one version of several."""
+    found = held(event)
+    if found is None:
+        return None
+    rank = (RECORDED if isinstance(event, GenerationEvent) else CARRIED) + body_hash
+    return Version(found.generation_id, event.event_id, rank, holds.prompt_hash, holds.evaluation, event.user)

@@ -14,6 +14,7 @@ from ingest.settings import HoldoutSettings, WrongSetting
 from pairing.rows import insert_new
 from pairing.tables import HoldoutInForce
 
+_NUMBER = re.compile(r"\d+")
 Split = Literal["train", "holdout"]
 Splitter = Callable[[Prompt], Split]
 
@@ -72,7 +73,7 @@ def _key(settings: HoldoutSettings) -> bytes:
 def _opening(prompt: Prompt) -> str:
     text = prompt if isinstance(prompt, str) else _first_user_message(prompt)
     folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return re.sub(r"\d+", "0", " ".join(folded.split()))
+    return _NUMBER.sub("0", " ".join(folded.split()))
 
 
 def _first_user_message(messages: tuple[Message, ...]) -> str:

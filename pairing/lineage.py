@@ -8,7 +8,7 @@ from sqlmodel import Session, col, func, select
 
 from ingest.events import event_adapter
 from pairing import ratings
-from pairing.held import held, named
+from pairing.held import reaches
 from pairing.identity import pair_id, reply_hash
 from pairing.outcomes import Outcome
 from pairing.rules.rating import event_id_of
@@ -117,9 +117,7 @@ def _together(session: Session, event: StoredEvent) -> set[str]:
 
 
 def _generations_of(body: str) -> set[str]:
-    event = event_adapter.validate_json(body)
-    found = held(event)
-    return {*named(event), *((found.generation_id,) if found else ())}
+    return set(reaches(event_adapter.validate_json(body)))
 
 
 def _matches(session: Session, task: str, rated: Iterable[StoredRating]) -> list[Cast]:

@@ -5,7 +5,7 @@ stay closed belong to erased users is decided where the batch is stored, by thei
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 from sqlmodel import Session
@@ -74,4 +74,4 @@ def _open(record: Record, sealed: Sealed | None, keys: Mapping[Owner, bytes]) ->
     body = sealed.open(keys[sealed.owner]) if sealed and sealed.owner in keys else None
     if body is None:
         return record
-    return replace(record, value=body, headers=tuple(header for header in record.headers if header != SEALED))
+    return record._replace(value=body, headers=tuple(header for header in record.headers if header != SEALED))

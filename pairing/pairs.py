@@ -1,19 +1,19 @@
 """Pairs and draws as they are stored: each is the count of all votes on two replies."""
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
 from ingest.settings import SourcesSettings
 from pairing.identity import pair_id, reply_hash
 from pairing.rows import delete_by, insert_all, select_by, update_by
-from pairing.rules.net import Side, Tally, Won, winner
+from pairing.rules.net import Side, Tally, Weights, Won, by_source, winner
 from pairing.rules.votes import Source
 from pairing.tables import AskedPrompt, Draw, Pair
 
@@ -24,8 +24,7 @@ _FOUND = ("replies", "prompt_hash", "chosen", "rejected", *_CHANGING, "id")
 _FIXED = ("id", "task", "replies", "prompt_hash", "chosen", "rejected", "created_at", "prompt", "tools", "split")
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """How two replies stood: the pair's id, or None for a draw, and what the row said of the votes."""
 
     pair: str | None
@@ -61,9 +60,9 @@ def write(
     now: datetime,
 ) -> None:
     """Make pairs and draws what the tallies say. `prompts` has prompt, tools and split of those that it knows, by hash."""
-    difference = _Difference(task, now)
+    difference, weights = _Difference(task, now), by_source(sources)
     for tally in tallies:
-        difference.add(tally, before.get(tally.replies), sources)
+        difference.add(tally, before.get(tally.replies), weights)
     difference.write(session, prompts)
 
 
@@ -79,8 +78,8 @@ class _Difference:
         self._new: list[tuple[str, Tally, Won]] = []
         self._changed: list[tuple[Any, ...]] = []
 
-    def add(self, tally: Tally, before: Before | None, sources: SourcesSettings) -> None:
-        won = winner(tally, sources)
+    def add(self, tally: Tally, before: Before | None, weights: Weights) -> None:
+        won = winner(tally, weights)
         id_ = won and pair_id(self._task, tally.prompt_hash, won.chosen.reply_hash, won.rejected.reply_hash)
         if won and before and before.pair == id_:
             if before.said != _says(won):
@@ -121,8 +120,8 @@ def _tally(row: Sequence[Any]) -> Tally:
     return Tally(
         prompt_hash,
         replies,
-        Side(one, reply_hash(one), set(json.loads(one_adapters)), Counter(ones)),
-        Side(other, reply_hash(other), set(json.loads(other_adapters)), Counter(others)),
+        Side(one, reply_hash(one), set(json.loads(one_adapters)), defaultdict(int, ones)),
+        Side(other, reply_hash(other), set(json.loads(other_adapters)), defaultdict(int, others)),
     )
 
 
@@ -139,7 +138,7 @@ def _draw(task: str, tally: Tally) -> tuple[Any, ...]:
 
 def _counted(one: Side, other: Side) -> tuple[str, str, str]:
     """Adapters of each side, and votes by source for the one and the other."""
-    votes = [(source, one.votes[source], other.votes[source]) for source in {*one.votes, *other.votes}]
+    votes = [(source, one.votes.get(source, 0), other.votes.get(source, 0)) for source in {*one.votes, *other.votes}]
     return _names(frozenset(one.adapters)), _names(frozenset(other.adapters)), _votes(frozenset(votes))
 
 

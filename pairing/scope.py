@@ -1,19 +1,17 @@
 """What must be derived together: events, those that share generations with them, and all that they rest on."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
 from ingest.events import Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
-from pairing.facts import Facts, Version
-from pairing.held import generated, held, named
+from pairing.facts import Facts
+from pairing.held import Version, generated, reaches
 from pairing.outcomes import Outcome
 from pairing.rows import select_by
 from pairing.rules.votes import Generated
-from pairing.tables import EventGeneration, GenerationVersion, StoredEvent
-
-_VERSION = ("generation_id", "event_id", "rank", "prompt_hash", "evaluation", "user")
+from pairing.tables import EventGeneration, StoredEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +39,13 @@ class _Reach:
     stored: dict[str, str] = field(default_factory=dict)
     skeletons: set[str] = field(default_factory=set)
     generations: set[str] = field(default_factory=set)
+    versions: list[Version] = field(default_factory=list)
 
 
 def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
     """Read what the start and the fresh events, which are not written yet, reach."""
     reach = _reach(session, start, fresh)
-    versions = [*_stored_versions(session, fresh.task, reach.generations), *fresh.versions]
-    generations = _generations(session, reach.events, versions, fresh)
+    generations = _generations([*reach.versions, *fresh.versions], reach.events, fresh)
     feedback = [event for event in reach.events.values() if isinstance(event, Feedback | PreferenceEvent)]
     return Scope(feedback, generations, reach.stored, _decided(reach), frozenset(reach.skeletons))
 
@@ -60,9 +58,11 @@ def _reach(session: Session, start: Start, fresh: Facts) -> _Reach:
     while new_generations or new_events:
         reach.generations |= new_generations
         keys = [(fresh.task, id_) for id_ in new_generations]
-        new_events |= {row[0] for row in select_by(session, EventGeneration, ("event_id",), ("task", "generation_id"), keys)}
+        known = select_by(session, EventGeneration, Version._fields, ("task", "generation_id"), keys)
+        new_events |= {row[1] for row in known}
+        reach.versions += [Version(*row) for row in known if row[2] is not None]
         found = _load(session, fresh.task, new_events - reach.events.keys(), reach)
-        new_generations = {id_ for event in found for id_ in _generations_of(event)} - reach.generations
+        new_generations = {id_ for event in found for id_ in reaches(event)} - reach.generations
         new_events = set()
     return reach
 
@@ -80,40 +80,19 @@ def _load(session: Session, task: str, ids: Collection[str], reach: _Reach) -> l
     return found
 
 
-def _generations_of(event: Event) -> Iterator[str]:
-    yield from named(event)
-    if found := held(event):
-        yield found.generation_id
-
-
-def _stored_versions(session: Session, task: str, ids: Collection[str]) -> Iterable[Version]:
-    keys = [(task, id_) for id_ in ids]
-    return (Version(*row) for row in select_by(session, GenerationVersion, _VERSION, ("task", "generation_id"), keys))
-
-
-def _generations(
-    session: Session, known: Mapping[str, Event], versions: Sequence[Version], fresh: Facts
-) -> Mapping[str, Generated]:
+def _generations(versions: Iterable[Version], known: Mapping[str, Event], fresh: Facts) -> Mapping[str, Generated]:
     """Of each generation the version that counts: a recorded one before carried ones, then the smallest hash."""
     best: dict[str, Version] = {}
     for version in versions:
-        other = best.get(version.generation_id)
-        if other is None or (version.rank, version.event_id) < (other.rank, other.event_id):
+        other = best.setdefault(version.generation_id, version)
+        if (version.rank, version.event_id) < (other.rank, other.event_id):
             best[version.generation_id] = version
-    new = {id_: accepted.generated for id_, accepted in fresh.events.items()}
-    missing = {(fresh.task, version.event_id) for version in best.values() if version.event_id not in known}
-    rows = select_by(session, StoredEvent, ("event_id", "body"), ("task", "event_id"), missing)
-    holders = {event_id: event_adapter.validate_json(body) for event_id, body in rows}
-    return {
-        id_: _holding(new.get(version.event_id) or _generated(holders, known, version), version) for id_, version in best.items()
-    }
+    return {id_: _held(version, known, fresh) for id_, version in best.items()}
 
 
-def _generated(holders: Mapping[str, Event], known: Mapping[str, Event], version: Version) -> Generated | None:
-    return generated(known.get(version.event_id) or holders[version.event_id], version.prompt_hash)
-
-
-def _holding(found: Generated | None, version: Version) -> Generated:
+def _held(version: Version, known: Mapping[str, Event], fresh: Facts) -> Generated:
+    new = fresh.events.get(version.event_id)
+    found = new.generated if new else generated(known[version.event_id], version.prompt_hash)
     if found is None:
         raise TypeError(f"event {version.event_id} holds no generation")
     return found

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from ingest.events import Event, event_adapter
-from pairing.held import asked, held, named
+from pairing.held import asked, reaches
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, select_by, update_by
-from pairing.tables import EventGeneration, GenerationVersion, StoredEvent
+from pairing.tables import EventGeneration, StoredEvent
 
 _KEY = ("task", "event_id")
 _EMPTIED = ("user", "body", "body_hash", "outcome")
@@ -38,13 +38,11 @@ def strip(session: Session, task: str, event_ids: Collection[str], outcome: Outc
     keys = [(task, id_) for id_ in sorted(event_ids)]
     rows = [row for row in select_by(session, StoredEvent, ("event_id", "type", "body"), _KEY, keys) if row[2]]
     events = [event_adapter.validate_json(body) for _, _, body in rows]
-    versions = [(task, found.generation_id, event.event_id) for event in events if (found := held(event))]
-    names = {(task, generation_id, event.event_id) for event in events for generation_id in named(event)}
-    delete_by(session, GenerationVersion, ("task", "generation_id", "event_id"), versions)
-    delete_by(session, EventGeneration, ("task", "generation_id", "event_id"), names)
+    reached = {(task, generation_id, event.event_id) for event in events for generation_id in reaches(event)}
+    delete_by(session, EventGeneration, ("task", "generation_id", "event_id"), reached)
     emptied = [(task, id_, None, "", "", Outcome.APPLIED if type_ == "erasure" else outcome) for id_, type_, _ in rows]
     update_by(session, StoredEvent, _KEY, _EMPTIED, emptied)
-    return Stripped({row[0] for row in rows}, {key[1] for key in (*versions, *names)}, prompts_of(events))
+    return Stripped({row[0] for row in rows}, {key[1] for key in reached}, prompts_of(events))
 
 
 def prompts_of(events: Iterable[Event]) -> set[str]:

@@ -13,13 +13,13 @@ from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
 from pairing.facts import Facts
-from pairing.held import held, named
+from pairing.held import held, named, reaches
 from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, insert_all, select_by, update_by
 from pairing.scope import Start
 from pairing.skeleton import Stripped
-from pairing.tables import DeadLetter, EventGeneration, GenerationVersion, Mark, Offset, StoredEvent
+from pairing.tables import DeadLetter, EventGeneration, Mark, Offset, StoredEvent
 from pairing.tombstones import Known
 
 _LETTER = ("id", "reason", "detail", "value", "partition", "offset", "received_at")
@@ -144,11 +144,10 @@ class _Sorting:
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
         here = [(self._task, old.event_id)]
-        for model in (EventGeneration, GenerationVersion):
-            delete_by(self._session, model, ("task", "event_id"), here)
+        delete_by(self._session, EventGeneration, ("task", "event_id"), here)
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [_row(new, _first_outcome(new.event, True))])
         self._facts.state(new)
-        self._generations |= {*named(old), *((found.generation_id,) if (found := held(old)) else ())}
+        self._generations |= set(reaches(old))
         self._events.add(old.event_id)
 
 

@@ -7,6 +7,8 @@ from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import UtcDateTime
 
+HELD = "prompt_hash IS NOT NULL"
+"""Events that hold a generation."""
 READY = "source = 'preference'"
 """Votes of ready pairs: no generation holds their prompt."""
 
@@ -31,28 +33,22 @@ class StoredEvent(SQLModel, table=True):
 
 
 class EventGeneration(SQLModel, table=True):
-    """An event names a generation."""
+    """An event names a generation, or holds it: the gateway's record, or a feedback that carries it."""
 
     __tablename__ = "event_generations"
+    __table_args__ = (
+        Index("ix_event_generations_prompt", "task", "prompt_hash", sqlite_where=text(HELD), postgresql_where=text(HELD)),
+    )
 
     task: str = Field(primary_key=True)
     generation_id: str = Field(primary_key=True)
     event_id: str = Field(primary_key=True)
-
-
-class GenerationVersion(SQLModel, table=True):
-    """An event holds a generation: the gateway's record, or a feedback that carries it. The least rank counts."""
-
-    __tablename__ = "generations"
-    __table_args__ = (Index("ix_generations_prompt", "task", "prompt_hash"),)
-
-    task: str = Field(primary_key=True)
-    generation_id: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True)
-    rank: str = Field(description="0 (recorded) or 1 (carried), then the SHA-256 of the event's body.")
-    prompt_hash: str
-    evaluation: bool
-    user: str | None = None
+    rank: str | None = Field(
+        None, description="0 (recorded) or 1 (carried), then the SHA-256 of the event's body: the least counts. None: only named."
+    )
+    prompt_hash: str | None = Field(None, description="Of the generation that it holds; none where it does not.")
+    evaluation: bool | None = Field(None, description="Likewise.")
+    user: str | None = Field(None, description="Likewise.")
 
 
 class AskedPrompt(SQLModel, table=True):

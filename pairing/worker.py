@@ -3,34 +3,31 @@
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event as Flag
 
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, select
 
 from ingest.database import Database
 from ingest.erasure import tombstone
 from ingest.keys import KeyRing
-from ingest.log import EventLog, Forgets, LogUnavailable, Record, open_log
+from ingest.log import EventLog, Forgets, LogUnavailable, open_log
 from ingest.settings import Settings
 from pairing import observe
-from pairing.decoding import Batch, decode
+from pairing.decoding import Batch
 from pairing.derive import Deriver, may_derive
 from pairing.holdout import splitter
-from pairing.opening import opened
+from pairing.reader import AWAY, Reader, Taken
 from pairing.removal import Remover
 from pairing.retention import EVERY_S, let_expire
 from pairing.rows import look_up_by_key
 from pairing.serve import served
 from pairing.start import prepare
-from pairing.store import OffsetMoved, Read, advance, leave, store
-from pairing.tables import Mark, Offset
+from pairing.store import OffsetMoved, advance, leave, store
+from pairing.tables import Mark
 from pairing.tombstones import Known, loss
 
 logger = logging.getLogger(__name__)
@@ -39,8 +36,6 @@ _MEASURE_EVERY_S = 5.0
 _PAUSES_S = (0.2, 0.5, 1, 2, 5, 10)
 _REMOVALS_A_TURN = 8
 """Steps of removals, so that a long one does not keep new events waiting."""
-_AWAY = (LogUnavailable, OperationalError, InterfaceError, PoolTimeout)
-"""Errors that end by themselves: the log or the database cannot be reached or cannot write now."""
 
 
 def work(settings: Settings, member: str, stop: Flag) -> None:
@@ -65,7 +60,7 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
                 worker = worker or _open(settings, database, member, stack)
                 worker.turn()
                 failures = 0
-            except _AWAY as error:
+            except AWAY as error:
                 pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
                 failures += 1
                 logger.warning("waits %.1f s and tries again: %s", pause_s, _told(error))
@@ -92,15 +87,6 @@ def _open(settings: Settings, database: Database, member: str, stack: ExitStack)
     return worker
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What one poll brought: the stretch of each partition, and its records sorted out."""
-
-    reads: Mapping[int, Read]
-    batch: Batch
-    newest_s: float  # when the log got its newest record, in seconds since 1970
-
-
 class Worker:
     """One reader of the event log. Not thread-safe."""
 
@@ -118,16 +104,13 @@ class Worker:
         self._known = Known(tombstone(settings.erasure), log.log_id, loss(settings, isinstance(log, Forgets)))
         self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
         self._expire_at = monotonic()
-        self._next: dict[int, int | None] = {}  # by partition, the offset after what was polled
-        self._ahead: Taken | None = None
-        self._storing = ThreadPoolExecutor(1, "storing")
         with database.begin() as session:
             prepare(session, settings, log.log_id)
-        self._subscription = log.subscribe(member, self._stored_offset)
+        self._reader = Reader(database, log, member, settings.pairing.poll_s, settings.pairing.batch_events)
 
     def turn(self) -> None:
         """Store what came within the poll, and derive what follows; now and then what was left to be derived, or removed."""
-        taken, self._ahead = self._ahead or self._read(), None
+        taken = self._reader.take()
         if taken:
             self._take(taken)
         if taken is None or self._monotonic() >= self._look_at:
@@ -140,11 +123,10 @@ class Worker:
     @property
     def assigned(self) -> frozenset[int]:
         """The partitions of the log that this worker reads now."""
-        return self._subscription.assigned()
+        return self._reader.assigned
 
     def close(self) -> None:
-        self._storing.shutdown()
-        self._subscription.close()
+        self._reader.close()
 
     def _do_what_is_left(self) -> None:
         while self._derive_marked():
@@ -159,12 +141,12 @@ class Worker:
 
     def _take(self, taken: Taken) -> None:
         try:
-            self._store_and_read_ahead(taken)
+            self._store(taken)
         except (OffsetMoved, IntegrityError) as error:  # or: another worker has just stored one of the events
             logger.info("reads again: %s", type(error).__name__)
-            self._rewind(taken)
-        except _AWAY:
-            self._rewind(taken)
+            self._reader.rewind(taken)
+        except AWAY:
+            self._reader.rewind(taken)
             raise
         else:
             observe.note_batch(taken.batch, self._settings.tasks, time.time())
@@ -175,40 +157,12 @@ class Worker:
         """What waits, for the metrics. A log that does not answer says so when it is read."""
         gc.collect()
         with suppress(LogUnavailable):
-            lag = observe.note_lag(self._log.end_offsets(), self._next)
+            lag = observe.note_lag(self._log.end_offsets(), self._reader.next)
             with self._database.read() as session:
                 observe.note_oldest(session, taken.newest_s if taken and lag else None, time.time())
 
-    def _read(self) -> Taken | None:
-        polled = self._subscription.poll(self._settings.pairing.poll_s, self._settings.pairing.batch_events)
-        if not polled:
-            return None
-        reads = {number: Read(self._next[number], records[-1].offset + 1) for number, records in polled.items()}
-        self._next |= {number: read.next for number, read in reads.items()}
-        newest_ms = max(records[-1].timestamp_ms for records in polled.values())
-        return Taken(reads, self._decoded(polled), newest_ms / 1000)
-
-    def _decoded(self, polled: Mapping[int, Sequence[Record]]) -> Batch:
-        try:
-            return decode(opened(self._database, [record for records in polled.values() for record in records]))
-        except _AWAY:  # no keys
-            for partition in polled:
-                self._subscription.rewind(partition)
-            raise
-
-    def _store_and_read_ahead(self, taken: Taken) -> None:
-        """A database server works while the next batch is read; SQLite works in this process, and is not waited for."""
-        if self._database.is_sqlite:
-            self._store(taken)
-            return
-        storing = self._storing.submit(self._store, taken)
-        try:
-            self._ahead = self._read()
-        finally:
-            storing.result()
-
     def _store(self, taken: Taken) -> None:
-        with self._database.begin() as session:
+        with self._database.begin(meanwhile=self._reader.step) as session:
             advance(session, self._log_id, taken.reads)
             self._take_in(session, taken.batch)
 
@@ -241,19 +195,6 @@ class Worker:
 
     def _deriver(self, session: Session, task: str) -> Deriver:
         return Deriver(session, task, self._settings.tasks[task], datetime.now(UTC))
-
-    def _rewind(self, taken: Taken) -> None:
-        """Nothing of it is stored, nor of what was read after it: read from where the database says."""
-        ahead = self._ahead.reads.keys() if self._ahead else set()
-        self._ahead = None
-        for partition in taken.reads.keys() | ahead:
-            self._subscription.rewind(partition)
-
-    def _stored_offset(self, partition: int) -> int | None:
-        with self._database.read() as session:
-            row = session.get(Offset, (self._log_id, partition))
-        self._next[partition] = row.next if row else None
-        return self._next[partition]
 
 
 def _told(error: Exception) -> str:

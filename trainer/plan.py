@@ -14,7 +14,7 @@ from ingest.events import Prompt
 from ingest.settings import Settings
 from pairing.rows import insert_all, select_by
 from pairing.standing import behind
-from pairing.tables import AskedPrompt, GenerationVersion, Pair, StoredVote
+from pairing.tables import AskedPrompt, EventGeneration, Pair, StoredVote
 from trainer import manifest as manifests
 from trainer.manifest import FrozenPair, FrozenPrompt, Manifest
 from trainer.select import apart_from, for_judging, select_pairs, to_answer
@@ -176,7 +176,7 @@ def _held_out(session: Session, task: str) -> list[Prompt]:
 
 def _asked(session: Session, task: str, most: int) -> list[FrozenPrompt]:
     """Held-out prompts that people asked, whether or not a pair came of them."""
-    traffic = select(GenerationVersion.prompt_hash).where(GenerationVersion.task == task, ~col(GenerationVersion.evaluation))
+    traffic = select(EventGeneration.prompt_hash).where(EventGeneration.task == task, ~col(EventGeneration.evaluation))
     query = select(AskedPrompt).where(
         AskedPrompt.task == task, AskedPrompt.split == "holdout", col(AskedPrompt.hash).in_(traffic)
     )

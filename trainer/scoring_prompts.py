@@ -8,7 +8,7 @@ from sqlmodel import Session, and_, col, func, select
 from ingest.database import Database
 from ingest.events import Prompt
 from ingest.settings import Settings
-from pairing.tables import AskedPrompt, GenerationVersion, StoredEvent
+from pairing.tables import AskedPrompt, EventGeneration, StoredEvent
 from trainer.criteria import scorers
 from trainer.errors import CannotScore
 from trainer.scoring import RecentPrompt
@@ -38,12 +38,12 @@ def prompts_to_score(database: Database, settings: Settings, task: str, most: in
 def recent_prompts(session: Session, task: str, most: int) -> list[RecentPrompt]:
     """Different prompts, the last asked first. Asked by the gate to judge an adapter does not count."""
     asked_at = col(StoredEvent.occurred_at)
-    turn = func.row_number().over(partition_by=GenerationVersion.prompt_hash, order_by=(asked_at.desc(), StoredEvent.event_id))
-    holder = and_(col(StoredEvent.task) == GenerationVersion.task, col(StoredEvent.event_id) == GenerationVersion.event_id)
+    turn = func.row_number().over(partition_by=EventGeneration.prompt_hash, order_by=(asked_at.desc(), StoredEvent.event_id))
+    holder = and_(col(StoredEvent.task) == EventGeneration.task, col(StoredEvent.event_id) == EventGeneration.event_id)
     asking = (
-        select(GenerationVersion.prompt_hash, GenerationVersion.user, asked_at.label("asked_at"), turn.label("turn"))
+        select(EventGeneration.prompt_hash, EventGeneration.user, asked_at.label("asked_at"), turn.label("turn"))
         .join(StoredEvent, holder)
-        .where(GenerationVersion.task == task, ~col(GenerationVersion.evaluation))
+        .where(EventGeneration.task == task, ~col(EventGeneration.evaluation))
         .subquery()
     )
     query = (

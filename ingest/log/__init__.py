@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ingest.settings import Settings
 
@@ -18,8 +17,7 @@ NextOffset = Callable[[int], int | None]
 """From a partition to the offset to read next, or None where nothing of it was ever stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(NamedTuple):
     """A record to append. Equal keys share a partition, in the order of their appends."""
 
     key: bytes
@@ -27,8 +25,7 @@ class NewRecord:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as the log holds it."""
 
     partition: int

@@ -5,7 +5,6 @@ were rated one by one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from ingest.events import (
@@ -61,8 +60,7 @@ def _merged(parts: Sequence[Derived]) -> Derived:
         key = vote.key
         own = votes.setdefault(key, vote)
         if own is not vote:
-            votes[key] = replace(
-                own,
+            votes[key] = own._replace(
                 events=own.events | vote.events,
                 held_by=own.held_by | vote.held_by,
                 chosen_adapter=_first_by_name(own.chosen_adapter, vote.chosen_adapter),

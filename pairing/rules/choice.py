@@ -17,12 +17,13 @@ def from_choices(choices: Sequence[ChoiceEvent], replies: Replies, which: Which)
     """A person's later choice on a generation replaces the earlier ones whole, a tie or "none good" too."""
     derived = Derived()
     last: dict[tuple[str, str | None, str], ChoiceEvent] = {}
-    for choice in choices:
-        for key in _decides(choice):
-            if key not in last or order(last[key]) < order(choice):
+    decided = [(choice, _decides(choice)) for choice in choices]
+    for choice, keys in decided:
+        for key in keys:
+            if last.setdefault(key, choice) is not choice and order(last[key]) < order(choice):
                 last[key] = choice
-    for choice in choices:
-        if all(last[key] is choice for key in _decides(choice)):
+    for choice, keys in decided:
+        if all([last[key] is choice for key in keys]):
             _count(choice, replies, which, derived)
         else:
             derived.outcomes[choice.event_id] = Outcome.SUPERSEDED
@@ -42,7 +43,8 @@ def picked_at(choice: ChoiceEvent) -> int | None:
 
 def _decides(choice: ChoiceEvent) -> set[tuple[str, str | None, str]]:
     """The generations that a person chose on."""
-    return {(*person(choice), ref.generation_id) for ref in choice.shown}
+    by, user = person(choice)
+    return {(by, user, ref.generation_id) for ref in choice.shown}
 
 
 def _count(choice: ChoiceEvent, replies: Replies, which: Which, derived: Derived) -> None:

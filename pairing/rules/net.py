@@ -1,13 +1,14 @@
 """From the votes on two replies to a pair: one vote a person, and the weight of the votes decides."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import NamedTuple, get_args
 
-from ingest.settings import SourcesSettings
+from ingest.settings import SourceSettings, SourcesSettings
 from pairing.rules.votes import Source
 
+Weights = Mapping[Source, SourceSettings]
 _SURENESS: tuple[Source, ...] = get_args(Source)
 """A pair is named after the source that errs least among those of its votes."""
 
@@ -19,11 +20,11 @@ class Side:
     reply: str  # canonical JSON
     reply_hash: str
     adapters: set[str] = field(default_factory=set)  # that wrote it
-    votes: Counter[Source] = field(default_factory=Counter)  # for it, by source, one a voter
+    votes: defaultdict[Source, int] = field(default_factory=lambda: defaultdict(int))  # for it, by source, one a voter
 
     @property
     def count(self) -> int:
-        return self.votes.total()
+        return sum(self.votes.values())
 
 
 @dataclass(slots=True)
@@ -44,8 +45,7 @@ class Tally:
         return not (self.one.count or self.other.count)
 
 
-@dataclass(frozen=True, slots=True)
-class Won:
+class Won(NamedTuple):
     """The reply that won over the other."""
 
     chosen: Side
@@ -55,20 +55,25 @@ class Won:
     wrong_share: float
 
 
-def winner(tally: Tally, sources: SourcesSettings) -> Won | None:
+def by_source(sources: SourcesSettings) -> Weights:
+    """The settings of each source."""
+    return {source: getattr(sources, source) for source in _SURENESS}
+
+
+def winner(tally: Tally, sources: Weights) -> Won | None:
     """Which reply the votes prefer; None where both weigh the same."""
     margin = _weight(tally.one, sources) - _weight(tally.other, sources)
     if margin == 0:
         return None
     chosen, rejected = (tally.one, tally.other) if margin > 0 else (tally.other, tally.one)
     source = next(_behind(chosen))
-    return Won(chosen, rejected, abs(margin), source, getattr(sources, source).wrong_share)
+    return Won(chosen, rejected, abs(margin), source, sources[source].wrong_share)
 
 
-def _weight(side: Side, sources: SourcesSettings) -> int:
-    return sum(count * getattr(sources, source).weight for source, count in side.votes.items())
+def _weight(side: Side, sources: Weights) -> int:
+    return sum([count * sources[source].weight for source, count in side.votes.items()])
 
 
 def _behind(side: Side) -> Iterator[Source]:
     """The sources of the votes for it, the one that errs least first."""
-    return (source for source in _SURENESS if side.votes[source] > 0)
+    return (source for source in _SURENESS if side.votes.get(source, 0) > 0)

@@ -13,8 +13,7 @@ Source = Literal["expert", "edit", "preference", "choice", "criterion", "regener
 Order = tuple[int, datetime, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(NamedTuple):
     """A generation, by the version of it that counts."""
 
     event_id: str
@@ -60,8 +59,7 @@ class Replies:
         return next(outcome for outcome in by_finality if outcome in every)
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(NamedTuple):
     """One reply over another, to one prompt."""
 
     event_id: str
@@ -82,8 +80,7 @@ class Vote:
         return self.event_id, self.chosen, self.rejected
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A reply that somebody kept, as it was or edited: it closes a chain."""
 
     event: AcceptanceEvent | ChoiceEvent | EditEvent
@@ -92,8 +89,7 @@ class Kept:
     draft: Found
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
+class Opinion(NamedTuple):
     """A person's thumb, up or down, on one reply to one prompt."""
 
     event_id: str

@@ -149,7 +149,7 @@ def read_to_the_end(worker: Worker) -> None:
     """And do what follows."""
     eventually(lambda: worker.turn() or bool(worker.assigned))
     ends = {number: end for number, end in worker._log.end_offsets().items() if end}
-    eventually(lambda: worker.turn() or all((worker._next.get(number) or 0) >= end for number, end in ends.items()))
+    eventually(lambda: worker.turn() or all((worker._reader.next.get(number) or 0) >= end for number, end in ends.items()))
     worker._look_at = 0.0
     for _ in range(3):
         worker.turn()
@@ -273,7 +273,7 @@ def test_a_worker_killed_right_after_it_stored_an_erasure_loses_nothing_of_it(he
     here.add_records(sealed(here, *of_ann(), *of_others()))
     here.log.append(sealed(here, erasure())).result()
     killed = Worker(here.settings, here.database, here.log, "one")
-    killed._take(killed._read())  # type: ignore[arg-type]
+    killed._take(killed._reader.take())  # type: ignore[arg-type]
     killed.close()
     assert len(owners(here.database)) == 1
     assert SECRET in dumped(here.database)

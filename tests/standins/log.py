@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ingest.log import EMPTIED, LogMoved, LogUnavailable, NewRecord, NextOffset, Record
 from ingest.log.partitioner import partition_of
@@ -111,7 +111,7 @@ class MemoryLog:
                 part = self._partitions[number]
                 if offset >= part.first:
                     at = offset - part.first
-                    part.records[at] = replace(part.records[at], value=b"", headers=EMPTIED)
+                    part.records[at] = part.records[at]._replace(value=b"", headers=EMPTIED)
 
     def close(self) -> None:
         """Nothing to let go of."""

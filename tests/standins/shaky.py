@@ -33,12 +33,14 @@ class ShakyDatabase(Database):
         self._left, self._act = moment, act
 
     @contextmanager
-    def begin(self) -> Iterator[Session]:
-        """As Database.begin."""
+    def begin(self, meanwhile: Callable[[], bool] | None = None) -> Iterator[Session]:
+        """As Database.begin; `meanwhile` is done on SQLite too, as if that were a server."""
         self._moment()
         try:
-            with super().begin() as session:
+            with super().begin(meanwhile) as session:
                 self._writes = True
+                while self.is_sqlite and meanwhile and meanwhile():
+                    pass
                 yield session
                 self._moment()
         finally:
