@@ -29,8 +29,8 @@ from tests.standins.shaky import Crash, ShakyDatabase
 
 NAMES = ("one", "two", "three")
 MOST_TURNS = 300
-WORKERS, OTHERS = st.sampled_from(NAMES), st.sampled_from(NAMES)
-MOMENTS = st.none() | st.integers(1, 40)
+WORKERS, PAIRS, MOMENTS = st.sampled_from(NAMES), st.permutations(NAMES).map(lambda names: names[:2]), st.integers(1, 30)
+MORE = st.lists(events(), max_size=6)
 
 
 class Place:
@@ -42,13 +42,18 @@ class Place:
         self.worker: Worker | None = None
         self._log = log
 
+    def start(self, settings: Settings) -> None:
+        """Start a worker, unless one runs."""
+        self.worker = self.worker or Worker(settings, self.database, self._log, self.name)
+
     def turn(self, settings: Settings) -> None:
         """One turn; of a worker that starts, if none runs. What is locked is left for later, as the loop around a worker does."""
         with contextlib.suppress(OperationalError):
-            self.worker = self.worker or Worker(settings, self.database, self._log, self.name)
+            self.start(settings)
+            assert self.worker
             self.worker.turn()
 
-    def turn_until(self, settings: Settings, moment: int | None, act: Callable[[], None]) -> None:
+    def turn_until(self, settings: Settings, moment: int, act: Callable[[], None]) -> None:
         """One turn in the middle of which something is done. If that is the worker's end, its partitions wait for it."""
         self.database.at(moment, act)
         try:
@@ -96,18 +101,24 @@ class Workers(RuleBasedStateMachine):
     def take_a_turn(self, name: str) -> None:
         self.places[name].turn(self.settings)
 
-    @rule(name=WORKERS, moment=MOMENTS)
-    def die(self, name: str, moment: int | None) -> None:
+    @rule(name=WORKERS, starts=st.booleans(), sent=MORE, moment=MOMENTS)
+    def die(self, name: str, starts: bool, sent: Sequence[Event], moment: int) -> None:
         def crash() -> None:
             raise Crash
 
+        self.append(sent)
+        if not starts:
+            self.places[name].start(self.settings)
         self.places[name].turn_until(self.settings, moment, crash)
 
-    @rule(name=WORKERS, other=OTHERS, moment=MOMENTS)
-    def be_overtaken(self, name: str, other: str, moment: int | None) -> None:
-        """Another worker joins, and reads what this one has read but not stored."""
-        if other != name:
-            self.places[name].turn_until(self.settings, moment, lambda: self.places[other].turn(self.settings))
+    @rule(names=PAIRS, joins=st.booleans(), sent=MORE, moment=MOMENTS)
+    def be_overtaken(self, names: Sequence[str], joins: bool, sent: Sequence[Event], moment: int) -> None:
+        """Another worker reads in the middle of this one's turn; if it joins only then, also what this one has just read."""
+        name, other = names
+        self.append(sent)
+        for one in names[:1] if joins else names:
+            self.places[one].start(self.settings)
+        self.places[name].turn_until(self.settings, moment, lambda: self.places[other].turn(self.settings))
 
     @rule(name=WORKERS)
     def leave(self, name: str) -> None:
@@ -148,6 +159,8 @@ def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str
 
     class OnEmpty(Workers):
         def __init__(self) -> None:
+            gc.collect()
+            gc.freeze()  # each new worker collects garbage, and nothing that was there before is any
             self.stack = contextlib.ExitStack()
             super().__init__(self.stack.enter_context(empty()))
 
@@ -156,9 +169,8 @@ def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str
                 super().teardown()
 
     tried = settings(
-        max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+        max_examples=examples, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
     )
-    gc.freeze()  # each new worker collects garbage, and nothing that was there before is any
     try:
         run_state_machine_as_test(OnEmpty, settings=tried)
     finally:
