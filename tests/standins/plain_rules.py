@@ -181,7 +181,7 @@ def _chain(story: Story, links: list[RegenerationEvent]) -> None:
             break
     for other in others:
         story.vote(last.event, last.ref.generation_id, "regeneration", last.kept, other, also=links)
-    return story.reason([*links, *accepting], "nothing-rejected")
+    return story.reason([*links, *accepting], "same-text" if thrown_away else "nothing-rejected")
 
 
 def _scores(story: Story) -> None:
