@@ -27,7 +27,7 @@ class StoredEvent(SQLModel, table=True):
         sa_column=Column(Text, nullable=False), description="As the log holds it, canonical JSON; empty once removed."
     )
     body_hash: str = Field(description="SHA-256 of the body; empty as that is: little content can be guessed by its hash.")
-    outcome: str = Field(description="One of Outcome; of an event behind votes `voted`, and `outcomes_of` says how they stand.")
+    outcome: str = Field(description="One of Outcome; of feedback that voted `voted`, and `standing` says how that stands.")
 
 
 class EventGeneration(SQLModel, table=True):
@@ -89,9 +89,8 @@ class StoredVote(SQLModel, table=True):
     source: str
     chosen_adapter: str | None = Field(None, description="Adapter that wrote it, or `base`; none: a person did, or nobody said.")
     rejected_adapter: str | None = None
-    rests_on: str | None = Field(
-        None, sa_column=Column(Text), description="JSON list: the other events behind it, such as those that hold the replies."
-    )
+    rests_on: str | None = Field(None, sa_column=Column(Text), description="JSON list: the other feedback that says it.")
+    held_by: str | None = Field(None, sa_column=Column(Text), description="JSON list: the events that hold the replies.")
 
 
 class Pair(SQLModel, table=True):

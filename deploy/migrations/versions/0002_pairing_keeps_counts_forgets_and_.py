@@ -259,6 +259,7 @@ def upgrade() -> None:
         sa.Column("chosen_adapter", sa.String(), nullable=True),
         sa.Column("rejected_adapter", sa.String(), nullable=True),
         sa.Column("rests_on", sa.Text(), nullable=True),
+        sa.Column("held_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("task", "event_id", "replies"),
     )
     with op.batch_alter_table("votes", schema=None) as batch_op:
