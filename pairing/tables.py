@@ -234,6 +234,15 @@ class LateRecord(SQLModel, table=True):
     offset: int = Field(sa_type=BigInteger, primary_key=True)
 
 
+class ErasedPrompt(SQLModel, table=True):
+    """A prompt that went with an erased user: evaluations that repeat it are not kept, however late. Kept for ever."""
+
+    __tablename__ = "erased_prompts"
+
+    task: str = Field(primary_key=True)
+    prompt: str = Field(primary_key=True, description="HMAC-SHA256 of the task and the prompt's hash under erasure.key.")
+
+
 class ErasureKeyInForce(SQLModel, table=True):
     """One row: the key under which erased users are remembered. Another one would know none of them."""
 

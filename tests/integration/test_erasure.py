@@ -194,12 +194,44 @@ def test_an_erasure_is_not_done_while_somebody_still_reads_what_was(installation
 
 def test_evaluations_that_repeat_an_erased_users_prompt_go_with_it(installation: Installation) -> None:
     asked = generation("a1", "alpha", prompt=SECRET, user=ANN)
-    again = event("generation", "judged", user=None, purpose="evaluation", **held("judged", "beta", prompt=SECRET))
-    other = event("generation", "kept", user=None, purpose="evaluation", **held("kept", "beta", prompt="Another one."))
-    installation.send(asked, again, other, erasure())
+    installation.send(asked, judged("judged", SECRET), judged("kept", "Another one."), erasure())
     installation.work()
     assert installation.files_with(SECRET) == []
     assert installation.files_with("Another one.") != []
+
+
+def judged(id_: str, prompt: object) -> Event:
+    """The record of a reply that was written to judge an adapter."""
+    return event("generation", id_, user=None, purpose="evaluation", **held(id_, "beta", prompt=prompt))
+
+
+def test_evaluations_that_ask_an_erased_users_text_as_a_message_go_with_it(installation: Installation) -> None:
+    installation.send(acceptance("a", "a1", generation=held("a1", "alpha", prompt=SECRET), user=ANN))
+    installation.send(judged("judged", [{"role": "user", "content": SECRET}]), erasure())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+
+
+@pytest.mark.parametrize("prompt", [SECRET, [{"role": "user", "content": SECRET}]])
+def test_evaluations_under_way_when_a_user_is_erased_are_kept_nowhere(installation: Installation, prompt: object) -> None:
+    installation.send(generation("a1", "alpha", prompt=prompt, user=ANN), erasure())
+    installation.work()
+    installation.send(judged("late", [{"role": "user", "content": SECRET}]), judged("kept", "Another one."))
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.files_with("Another one.") != []
+    with installation.database.read() as session:
+        assert not session.exec(select(LateRecord)).all()
+
+
+def test_what_another_user_asks_as_an_erased_one_did_is_theirs_and_so_are_its_evaluations(installation: Installation) -> None:
+    installation.send(generation("a1", "alpha", prompt="Why is that?", user=ANN), erasure())
+    installation.work()
+    installation.send(generation("b1", "alpha", prompt="Why is that?", user="bob"))
+    installation.work()
+    installation.send(judged("later", "Why is that?"))
+    installation.work()
+    assert everything(installation.database)["outcomes"][TASK, "later"] == "evaluation"
 
 
 def dumped(database: Database) -> str:

@@ -58,6 +58,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task", "replies"),
     )
     op.create_table(
+        "erased_prompts",
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("prompt", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("task", "prompt"),
+    )
+    op.create_table(
         "erasure_key_in_force",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("key_fingerprint", sa.String(), nullable=False),
