@@ -16,10 +16,11 @@ from ingest.database import Database
 from ingest.log import EventLog, NewRecord
 from ingest.log.embedded import EmbeddedLog
 from ingest.settings import TaskPairingSettings
+from pairing.derive import try_lock
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter, Offset
 from pairing.worker import Worker
-from tests.services.feedback import acceptance, choice, everyone, generation, ref, regeneration
+from tests.services.feedback import TASK, acceptance, choice, everyone, generation, preference, ref, regeneration
 from tests.services.ledger import everything, ledger, settings_for
 from tests.services.log_places import KafkaPlace, broker, place
 from tests.services.plain import assert_as_the_model_says
@@ -121,6 +122,19 @@ def test_a_task_that_the_settings_get_later_is_paired_then(url: str, database: D
         assert (early.pairs(), early.outcome("c")) == ([], "unknown-task")
         early.settings = settings_for()
         assert early.add().pairs() == [("alpha", "beta")]
+
+
+def test_what_comes_while_another_worker_derives_is_derived_afterwards(server: str) -> None:
+    with empty_database(server, f"test{os.urandom(4).hex()}") as url, ledger(url) as kept:
+        kept.add()
+        with kept.database.begin() as deriving:
+            assert try_lock(deriving, TASK, alone=False)
+            kept.add(
+                generation("g", "alpha", "beta"), choice("c", ref("g"), ref("g"), ref("g", 1)), preference("p", "one", "two")
+            )
+            assert (kept.pairs(), kept.outcome("c"), kept.outcome("p")) == ([], *["waiting-for-generation"] * 2)
+        assert kept.add().pairs() == [("alpha", "beta"), ("one", "two")]
+        kept.database.engine.dispose()
 
 
 def test_a_worker_with_settings_of_yesterday_derives_nothing_by_them(url: str, database: Database) -> None:
