@@ -23,6 +23,7 @@ from ingest.keys import SCOPES, KeyRing, create_key
 from ingest.log import LogUnavailable, NewRecord
 from ingest.log.embedded import EmbeddedLog
 from ingest.settings import ErasureSettings, RetentionSettings, Settings, TaskSettings
+from pairing.holdout import splitter
 from pairing.tables import AskedPrompt, Erasure, LateRecord, Retention, StoredEvent
 from pairing.tombstones import ErasureKeyChanged
 from pairing.worker import Worker
@@ -44,6 +45,8 @@ from tests.services.feedback import (
 from tests.services.ledger import Ledger, everything, ledger, settings_for
 from tests.services.postgres import empty_database, postgres
 from tests.standins.log import MemoryLog
+from trainer import plan
+from trainer.schedule import Rounds
 
 SECRET = "the sea is made of marmalade"
 ANN = "ann-7f3a"
@@ -222,6 +225,30 @@ def test_evaluations_under_way_when_a_user_is_erased_are_kept_nowhere(installati
     assert installation.files_with("Another one.") != []
     with installation.database.read() as session:
         assert not session.exec(select(LateRecord)).all()
+
+
+def test_a_round_that_judged_by_an_erased_users_prompt_loses_it_though_its_last_evaluations_come_late(
+    installation: Installation,
+) -> None:
+    side = splitter(installation.settings.holdout)
+    secret = next(prompt for n in range(99) if side(prompt := f"{SECRET} {'so ' * n}") == "holdout")
+    installation.send(generation("a1", "alpha", prompt=secret, user=ANN), preference("p", "one", "two"))
+    installation.work()
+    trains = Settings.model_validate({"data_dir": installation.directory, "tasks": {TASK: {"trigger": {"min_new_pairs": 100}}}})
+    with installation.database.begin() as session:
+        round_ = plan.open_round(session, trains, TASK, START)
+        assert plan.publish(session, trains, plan.freeze(session, trains, round_))
+        round_.state = "refused"
+    assert "manifest.json" in installation.files_with(SECRET)
+    installation.send(erasure())
+    installation.work()
+    installation.send(judged("late", [{"role": "user", "content": secret}]))
+    installation.work()
+    rounds = Rounds(trains, installation.database, lambda: START)
+    rounds.turn()
+    rounds.stop()
+    assert installation.files_with(SECRET) == []
+    assert installation.proof().rounds_at is not None
 
 
 def test_what_another_user_asks_as_an_erased_one_did_is_theirs_and_so_are_its_evaluations(installation: Installation) -> None:
