@@ -64,8 +64,16 @@ def remove_prompts(session: Session, removal: Removal, tombstone: Tombstone) -> 
     delete_by(session, AskedPrompt, ("task", "hash"), [(removal.task, prompt) for prompt in orphans])
     if removal.before is None:  # what has expired keeps others out by its age
         keep_prompts_out(session, removal.task, orphans, tombstone)
+    if stripped.events:
+        _prove_again(session, removal)
     removal.copies, removal.prompts, removal.state = json.dumps(sorted(stripped.events)), "[]", "log"
     return stripped
+
+
+def _prove_again(session: Session, removal: Removal) -> None:
+    """Where a log is read again, the erasure may be proven before an event of theirs shows which evaluations repeat it."""
+    of_user = (col(Erasure.task) == removal.task, col(Erasure.user_hash) == removal.user_hash)
+    session.connection().execute(update(Erasure).where(*of_user).values(erased_at=None))
 
 
 def _next(removal: Removal) -> Select[Any]:

@@ -227,6 +227,15 @@ def test_evaluations_under_way_when_a_user_is_erased_are_kept_nowhere(installati
         assert not session.exec(select(LateRecord)).all()
 
 
+def test_an_evaluation_that_comes_between_an_erasure_and_the_prompt_that_it_repeats_goes(installation: Installation) -> None:
+    """As where a log is read again, partition by partition."""
+    for one in (erasure(), judged("early", SECRET), generation("a1", "alpha", prompt=SECRET, user=ANN)):
+        installation.send(one)
+        installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.proof().erased_at is not None
+
+
 def test_a_round_that_judged_by_an_erased_users_prompt_loses_it_though_its_last_evaluations_come_late(
     installation: Installation,
 ) -> None:
