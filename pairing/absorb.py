@@ -5,11 +5,12 @@ dead letter. An erasure itself is such a body: only its tombstone keeps it. So i
 whether the erasure came before, between or after them.
 
 A sealed record whose key was destroyed is a skeleton too: its user's tombstone says so, and nothing of it needs to be read.
+And so is the evaluation of an adapter on a prompt that went with its user: a round under way does not know yet.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +19,7 @@ from sqlmodel import Session
 from ingest.events import UNDATED, ErasureEvent
 from ingest.log import Record
 from pairing.decoding import Accepted, Batch, in_conflict, received_at, unreadable
+from pairing.held import is_evaluation
 from pairing.opening import Closed, destroy_keys
 from pairing.outcomes import Outcome
 from pairing.rows import insert_all, insert_new, select_by, update_by
@@ -32,6 +34,7 @@ from pairing.tombstones import (
     cutoffs,
     erased_among,
     erased_of,
+    gone_among,
     keep_removals_out,
     start,
     under_way,
@@ -54,14 +57,15 @@ def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
     claims = {id_: claim for id_, letter in batch.dead.items() if (claim := claimed(letter.value))}
     users = {user for one in arrived if (user := _user(one))}
     erased, before = erased_of(session, {*users, *claims.values()}, known.tombstone), cutoffs(session)
+    gone = gone_among(session, {asked for one in arrived if (asked := _judged_by(one))}, known.tombstone)
     closed = _erased_and_closed(session, batch)
     # keys that ingest made, not knowing that they were erased
     destroy_keys(session, {(task, hash_) for (task, _), hash_ in erased.items()} | {one.sealed.owner for one in closed})
-    _note_late(session, batch, claims, erased, known)
+    _note_late(session, batch, claims, erased, gone, known)
     for id_, claim in claims.items():
         if claim in erased:
             del batch.dead[id_]
-    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, before))]
+    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, gone, before))]
     if not doomed and not closed:
         return {}
     _take_out(batch, [one for one, _ in doomed], [one.key for one in closed])
@@ -84,7 +88,7 @@ class _Doomed(NamedTuple):
     @classmethod
     def of(cls, accepted: Accepted, fate: Outcome, erased: Mapping[Key, str]) -> Self:
         event = accepted.event
-        user_hash = erased[event.task, str(event.user)] if fate is Outcome.ERASED else None
+        user_hash = erased.get((event.task, str(event.user))) if fate is Outcome.ERASED else None
         return cls(accepted.key, event.type, event.occurred_at, accepted.record, fate, user_hash)
 
     @classmethod
@@ -108,23 +112,35 @@ def _user(accepted: Accepted) -> Key | None:
     return (accepted.event.task, accepted.event.user) if accepted.event.user is not None else None
 
 
-def _fate(accepted: Accepted, erased: Mapping[Key, str], before: Mapping[str, datetime]) -> Outcome | None:
+def _judged_by(accepted: Accepted) -> Key | None:
+    """The prompt that an evaluation repeats."""
+    return (accepted.event.task, accepted.asked.hash) if accepted.asked and is_evaluation(accepted.event) else None
+
+
+def _fate(accepted: Accepted, erased: Mapping[Key, str], gone: Collection[Key], before: Mapping[str, datetime]) -> Outcome | None:
     event = accepted.event
     if isinstance(event, ErasureEvent):
         return Outcome.APPLIED
     if event.task in before and UNDATED < event.occurred_at < before[event.task]:
         return Outcome.EXPIRED
-    return Outcome.ERASED if _user(accepted) in erased else None
+    return Outcome.ERASED if _user(accepted) in erased or _judged_by(accepted) in gone else None
 
 
-def _note_late(session: Session, batch: Batch, claims: Mapping[str, Key], erased: Mapping[Key, str], known: Known) -> None:
-    """Records that came after the event log was looked through for their user."""
-    if known.log != "removed" or not erased:
+def _note_late(
+    session: Session,
+    batch: Batch,
+    claims: Mapping[str, Key],
+    erased: Mapping[Key, str],
+    gone: Collection[Key],
+    known: Known,
+) -> None:
+    """Records that came after the event log was looked through for their user, or for their prompt."""
+    if known.log != "removed" or not (erased or gone):
         return
     looking = under_way(session, {(task, hash_) for (task, _), hash_ in erased.items()})
     late = {key for key, hash_ in erased.items() if (key[0], hash_) not in looking}
     arrived = (one for one in (*batch.events.values(), *batch.lost) if not isinstance(one.event, ErasureEvent))
-    places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late}
+    places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late or _judged_by(one) in gone}
     places |= {(batch.dead[id_].partition, batch.dead[id_].offset) for id_, claim in claims.items() if claim in late}
     rows = [{"log_id": known.log_id, "partition": partition, "offset": offset} for partition, offset in sorted(places)]
     insert_new(session, LateRecord, rows)

@@ -32,15 +32,26 @@ class Ballot(NamedTuple):
     chosen_adapter: str | None
     rejected_adapter: str | None
     rests_on: str | None
+    held_by: str | None
 
     @property
     def order(self) -> Order:
         return self.revision, self.occurred_at, self.event_id
 
     @property
+    def says(self) -> frozenset[str]:
+        """The feedback that says so. All ratings of two replies decide as one event."""
+        return frozenset({self.event_id, *_named(self.rests_on)})
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """The events that hold the two replies."""
+        return frozenset(_named(self.held_by))
+
+    @property
     def behind(self) -> frozenset[str]:
         """Every event behind the vote."""
-        return frozenset({self.event_id, *(json.loads(self.rests_on) if self.rests_on else ())})
+        return self.says | self.holders
 
 
 class Changes(NamedTuple):
@@ -58,7 +69,6 @@ class Changes(NamedTuple):
 def ballot_of(task: str, vote: Vote) -> Ballot:
     """The vote as it is stored."""
     chosen, rejected = reply_hash(vote.chosen), reply_hash(vote.rejected)
-    others = (vote.events | vote.held_by) - {vote.event_id}
     revision, occurred_at, _ = vote.order
     return Ballot(
         task,
@@ -73,7 +83,8 @@ def ballot_of(task: str, vote: Vote) -> Ballot:
         vote.source,
         vote.chosen_adapter,
         vote.rejected_adapter,
-        json.dumps(sorted(others)) if others else None,
+        _names(vote.events - {vote.event_id}),
+        _names(vote.held_by),
     )
 
 
@@ -130,6 +141,15 @@ def note_adapters(session: Session, task: str, changed: Changes, tallies: Mappin
 
 def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[str]]) -> list[Ballot]:
     return [Ballot(*row) for row in select_by(session, StoredVote, Ballot._fields, keys, values)]
+
+
+def _names(event_ids: Collection[str]) -> str | None:
+    return json.dumps(sorted(event_ids)) if event_ids else None
+
+
+def _named(event_ids: str | None) -> Sequence[str]:
+    found: Sequence[str] = json.loads(event_ids) if event_ids else ()
+    return found
 
 
 def _by_voter(ballots: Iterable[Ballot]) -> dict[tuple[str, str], list[Ballot]]:

@@ -14,13 +14,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, select, text, update
 from sqlmodel import Session, col
 
+from ingest.erasure import Tombstone
 from ingest.events import UNDATED, event_adapter
 from pairing.opening import read_sealed
 from pairing.outcomes import DeadReason, Outcome
 from pairing.rows import Model, delete_by, insert_new, select_by, table_of
 from pairing.skeleton import Stripped, strip
 from pairing.tables import READY, AskedPrompt, DeadLetter, Erasure, EventGeneration, Mark, Removal, StoredEvent, StoredVote
-from pairing.tombstones import claimed, count, parsed
+from pairing.tombstones import claimed, count, keep_prompts_out, parsed
 
 MOST_EVENTS = 2_000
 """Events that lose their content in one transaction."""
@@ -48,9 +49,9 @@ def remove_content(session: Session, removal: Removal, most: int = MOST_EVENTS) 
     return stripped
 
 
-def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
+def remove_prompts(session: Session, removal: Removal, tombstone: Tombstone) -> Stripped | None:
     """Delete the prompts that nobody else asked, and what evaluations copied of them; None, and again later, while there are
-    events of which it is not derived yet what they ask.
+    events of which it is not derived yet what they ask. Evaluations under way may still come: tombstones keep them out.
 
     In a transaction as of `remove_content`.
     """
@@ -61,8 +62,18 @@ def remove_prompts(session: Session, removal: Removal) -> Stripped | None:
     copies = _by_prompt(session, EventGeneration, ("event_id",), removal.task, orphans)
     stripped = strip(session, removal.task, {row[0] for row in copies}, _outcome(removal))
     delete_by(session, AskedPrompt, ("task", "hash"), [(removal.task, prompt) for prompt in orphans])
+    if removal.before is None:  # what has expired keeps others out by its age
+        keep_prompts_out(session, removal.task, orphans, tombstone)
+    if stripped.events:
+        _prove_again(session, removal)
     removal.copies, removal.prompts, removal.state = json.dumps(sorted(stripped.events)), "[]", "log"
     return stripped
+
+
+def _prove_again(session: Session, removal: Removal) -> None:
+    """Where a log is read again, the erasure may be proven before an event of theirs shows which evaluations repeat it."""
+    of_user = (col(Erasure.task) == removal.task, col(Erasure.user_hash) == removal.user_hash)
+    session.connection().execute(update(Erasure).where(*of_user).values(erased_at=None))
 
 
 def _next(removal: Removal) -> Select[Any]:

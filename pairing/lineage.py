@@ -1,40 +1,47 @@
 """What stands behind a pair, and what an event is behind: votes, ratings and events, as they are stored."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
 from ingest.events import event_adapter
-from pairing import ratings
+from pairing import ballots, ratings
+from pairing.ballots import Ballot
 from pairing.held import reaches
 from pairing.identity import pair_id, reply_hash
 from pairing.outcomes import Outcome
+from pairing.ratings import Rating, sides
 from pairing.rules.rating import event_id_of
-from pairing.standing import of_ratings
+from pairing.standing import of_events, of_ratings
 from pairing.tables import EventGeneration, Pair, StoredEvent, StoredRating, StoredVote
-
-_BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
     """A stored vote, and how it stands."""
 
-    vote: StoredVote
+    vote: Ballot
     standing: Outcome
 
     @property
     def events(self) -> list[str]:
-        """The event that decided it, and the others that it rests on. All ratings of two replies decide as one event."""
-        return [self.vote.event_id, *(json.loads(self.vote.rests_on) if self.vote.rests_on else ())]
+        """The event that decided it, and the others behind it. All ratings of two replies decide as one event."""
+        return [self.vote.event_id, *sorted(self.vote.behind - {self.vote.event_id})]
 
     @property
     def pair_id(self) -> str:
         """The pair that it speaks for, whether or not that stands."""
         vote = self.vote
         return pair_id(vote.task, vote.prompt_hash, vote.chosen_hash, vote.rejected_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The votes that an event is behind: those that it says, alone or with others, and those whose replies it only holds."""
+
+    says: Sequence[Cast]
+    holds: Sequence[Cast]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ def of_pair(session: Session, pair: Pair, most: int) -> Behind:
     """What stands behind the pair, as `standing.behind` has it, but so many votes, and so many ratings, at most."""
     on = (StoredVote.task == pair.task, StoredVote.replies == pair.replies)
     last = select(StoredVote).where(*on).order_by(col(StoredVote.occurred_at).desc(), StoredVote.event_id).limit(most)
-    votes = [_cast(session, vote) for vote in session.exec(last).all()]
+    votes = [_cast(session, _ballot(vote)) for vote in session.exec(last).all()]
     ids = {id_ for cast in votes if cast.standing is not Outcome.SUPERSEDED for id_ in cast.events}
     if event_id_of(pair.prompt_hash) in ids:
         ids |= _rating_events(session, pair, most)
@@ -60,33 +67,37 @@ def of_pair(session: Session, pair: Pair, most: int) -> Behind:
     return Behind(votes, everyone - len(votes), events)
 
 
-def votes_by(session: Session, event: StoredEvent) -> list[Cast]:
-    """The votes that this event is behind: it decided them, or they rest on it."""
+def part_of(session: Session, event: StoredEvent) -> Part:
+    """The votes that this event is behind, and how."""
     together = _together(session, event)
-    casts = _decided(session, event.task, together)
-    rated = select(StoredRating).where(StoredRating.task == event.task, col(StoredRating.event_id).in_(together))
-    ours = [rating for rating in session.exec(rated).all() if event.event_id in (rating.event_id, rating.held_by)]
-    return [*(cast for cast in casts if event.event_id in cast.events), *_matches(session, event.task, ours)]
+    found = ballots.by_events(session, event.task, together)
+    casts = _casts(session, (vote for vote in found if event.event_id in vote.behind))
+    rated = ratings.by_events(session, event.task, together)
+    own = _matches(session, event.task, (one for one in rated if one.event_id == event.event_id))
+    held = _matches(session, event.task, (one for one in rated if one.held_by == event.event_id))
+    says = [*(cast for cast in casts if event.event_id in cast.vote.says), *own]
+    return Part(says, [cast for cast in (*casts, *held) if cast not in says])
 
 
-def outcome_of(session: Session, event: StoredEvent, votes: Sequence[Cast]) -> Outcome:
-    """What became of the event. `votes` are those that it is behind; of several standings the one that did most counts."""
+def outcome_of(session: Session, event: StoredEvent, says: Iterable[Cast]) -> Outcome:
+    """What became of the event, which says these votes."""
     outcome = Outcome(event.outcome)
     if outcome is not Outcome.VOTED:
         return outcome
     if event.type == "rating":
         return of_ratings(session, event.task, ratings.by_events(session, event.task, [event.event_id]))[event.event_id]
-    return min((cast.standing for cast in votes), key=_BY_WEIGHT.index, default=outcome)
+    return of_events({cast.vote: cast.standing for cast in says}).get(event.event_id, outcome)
 
 
-def _decided(session: Session, task: str, event_ids: Iterable[str]) -> list[Cast]:
-    """The votes that these events decided."""
-    by_key = (StoredVote.event_id, StoredVote.chosen_hash, StoredVote.rejected_hash)
-    votes = select(StoredVote).where(StoredVote.task == task, col(StoredVote.event_id).in_(list(event_ids))).order_by(*by_key)
-    return [_cast(session, vote) for vote in session.exec(votes).all()]
+def _casts(session: Session, votes: Iterable[Ballot]) -> list[Cast]:
+    return [_cast(session, vote) for vote in sorted(votes, key=lambda one: (one.event_id, one.chosen_hash, one.rejected_hash))]
 
 
-def _cast(session: Session, vote: StoredVote) -> Cast:
+def _ballot(vote: StoredVote) -> Ballot:
+    return Ballot(*(getattr(vote, name) for name in Ballot._fields))
+
+
+def _cast(session: Session, vote: Ballot) -> Cast:
     """Of a voter's votes on two replies the last counts. Looked up one by one: there may be any number of others."""
     same_voter = (StoredVote.task == vote.task, StoredVote.replies == vote.replies, StoredVote.voter == vote.voter)
     by_time = (col(StoredVote.revision).desc(), col(StoredVote.occurred_at).desc(), col(StoredVote.event_id).desc())
@@ -120,15 +131,11 @@ def _generations_of(body: str) -> set[str]:
     return set(reaches(event_adapter.validate_json(body)))
 
 
-def _matches(session: Session, task: str, rated: Iterable[StoredRating]) -> list[Cast]:
+def _matches(session: Session, task: str, rated: Iterable[Rating]) -> list[Cast]:
     """The votes that all ratings of two replies come to, where one of the two is among those rated."""
-    replies = {(rating.prompt_hash, rating.reply_hash) for rating in rated}
-    ids = {event_id_of(prompt) for prompt, _ in replies}
-    return [cast for cast in _decided(session, task, ids) if _sides(cast.vote) & replies]
-
-
-def _sides(vote: StoredVote) -> set[tuple[str, str]]:
-    return {(vote.prompt_hash, vote.chosen_hash), (vote.prompt_hash, vote.rejected_hash)}
+    replies = {rating.reply for rating in rated}
+    found = ballots.by_events(session, task, {event_id_of(prompt) for prompt, _ in replies})
+    return _casts(session, (vote for vote in found if replies & {*sides(vote)}))
 
 
 def _rating_events(session: Session, pair: Pair, most: int) -> set[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, delete, exists, update
 from sqlmodel import Session, col, select
 
 from ingest.database import Database
+from ingest.erasure import tombstone
 from ingest.log import EventLog, LogUnavailable
 from ingest.settings import Settings, TaskSettings
 from pairing.clean_log import clean
@@ -63,7 +64,7 @@ class Remover:
             if removal is None or removal.state != seen.state:
                 return True  # another worker was quicker
             if removal.state == "prompts":
-                stripped = remove_prompts(session, removal)
+                stripped = remove_prompts(session, removal, tombstone(self.settings.erasure))
             else:
                 stripped = remove_content(session, removal, self.most_events)
             if stripped:

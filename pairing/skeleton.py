@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from ingest.events import Event, event_adapter
+from ingest.events import Event, Message, event_adapter
 from pairing.held import asked, reaches
+from pairing.identity import prompt_hash, prompt_json
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, select_by, update_by
 from pairing.tables import EventGeneration, StoredEvent
@@ -46,5 +47,14 @@ def strip(session: Session, task: str, event_ids: Collection[str], outcome: Outc
 
 
 def prompts_of(events: Iterable[Event]) -> set[str]:
-    """Hashes of the prompts that these events hold, as AskedPrompt has them."""
-    return {one.hash for event in events if (one := asked(event))}
+    """Hashes of the prompts that these events hold, as AskedPrompt has them.
+
+    Of plain text also that of the message as which adapters are asked it: evaluations repeat it so.
+    """
+    found = [one for event in events if (one := asked(event))]
+    texts = [(one.value, one.tools) for one in found if isinstance(one.value, str)]
+    return {one.hash for one in found} | {prompt_hash(prompt_json((_of_user(text),)), tools) for text, tools in texts}
+
+
+def _of_user(text: str) -> Message:
+    return Message(role="user", content=text)

@@ -77,10 +77,10 @@ def _counting(rated: Iterable[Rating]) -> Iterable[Rating]:
 
 
 def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
-    """By event behind any of the votes, the outcome of the one that did most."""
+    """By event that says any of the votes, the outcome of the one that did most. What only holds a reply says nothing."""
     best: dict[str, Outcome] = {}
     for vote, outcome in standing.items():
-        for event_id in vote.behind:
+        for event_id in vote.says:
             best[event_id] = min(best.get(event_id, outcome), outcome, key=_BY_WEIGHT.index)
     return best
 

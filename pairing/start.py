@@ -10,6 +10,7 @@ from sqlmodel import select as select_rows
 from ingest.database import UtcDateTime
 from ingest.log import LogMoved
 from ingest.settings import Settings, TaskSettings
+from pairing.derive import lock
 from pairing.held import CARRIED
 from pairing.holdout import keep_holdout
 from pairing.rows import insert_new, table_of, update_by
@@ -48,11 +49,16 @@ def keep_log(session: Session, log_id: str) -> None:
 
 
 def _mark_changed_rules(session: Session, tasks: Mapping[str, TaskSettings]) -> None:
-    """Other settings derive everything again, and so does a task that the settings did not have."""
+    """Other settings derive everything again, and so does a task that the settings did not have.
+
+    Under the task's deriving lock: what somebody derives by the old ones right now is stored first, and marked with the rest.
+    """
     session.connection().execute(delete(RulesInForce).where(col(RulesInForce.task).not_in(tasks)))
     ours = {task: rules_of(settings).digest for task, settings in tasks.items()}
     kept = {rules.task: rules.digest for rules in session.exec(select_rows(RulesInForce)).all()}
-    changed = [(task, digest) for task, digest in ours.items() if kept.get(task) != digest]
+    changed = [(task, digest) for task, digest in sorted(ours.items()) if kept.get(task) != digest]
+    for task, _ in changed:
+        lock(session, task, alone=session.get_bind().dialect.name == "sqlite")
     insert_new(session, RulesInForce, [{"task": task, "digest": digest} for task, digest in changed])
     update_by(session, RulesInForce, ("task",), ("digest",), changed)
     for task, _ in changed:

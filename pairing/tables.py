@@ -29,7 +29,7 @@ class StoredEvent(SQLModel, table=True):
         sa_column=Column(Text, nullable=False), description="As the log holds it, canonical JSON; empty once removed."
     )
     body_hash: str = Field(description="SHA-256 of the body; empty as that is: little content can be guessed by its hash.")
-    outcome: str = Field(description="One of Outcome; of an event behind votes `voted`, and `outcomes_of` says how they stand.")
+    outcome: str = Field(description="One of Outcome; of feedback that voted `voted`, and `standing` says how that stands.")
 
 
 class EventGeneration(SQLModel, table=True):
@@ -85,9 +85,8 @@ class StoredVote(SQLModel, table=True):
     source: str
     chosen_adapter: str | None = Field(None, description="Adapter that wrote it, or `base`; none: a person did, or nobody said.")
     rejected_adapter: str | None = None
-    rests_on: str | None = Field(
-        None, sa_column=Column(Text), description="JSON list: the other events behind it, such as those that hold the replies."
-    )
+    rests_on: str | None = Field(None, sa_column=Column(Text), description="JSON list: the other feedback that says it.")
+    held_by: str | None = Field(None, sa_column=Column(Text), description="JSON list: the events that hold the replies.")
 
 
 class Pair(SQLModel, table=True):
@@ -229,6 +228,15 @@ class LateRecord(SQLModel, table=True):
     log_id: str = Field(primary_key=True)
     partition: int = Field(primary_key=True)
     offset: int = Field(sa_type=BigInteger, primary_key=True)
+
+
+class ErasedPrompt(SQLModel, table=True):
+    """A prompt that went with an erased user: evaluations that repeat it are not kept, however late. Kept for ever."""
+
+    __tablename__ = "erased_prompts"
+
+    task: str = Field(primary_key=True)
+    prompt: str = Field(primary_key=True, description="HMAC-SHA256 of the task and the prompt's hash under erasure.key.")
 
 
 class ErasureKeyInForce(SQLModel, table=True):

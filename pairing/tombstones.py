@@ -17,11 +17,11 @@ from ingest.events import ErasureEvent
 from ingest.settings import ErasureSettings, Settings
 from pairing.opening import destroy_keys
 from pairing.rows import insert_new, select_by
-from pairing.tables import Erasure, ErasureKeyInForce, Removal, Retention
+from pairing.tables import AskedPrompt, ErasedPrompt, Erasure, ErasureKeyInForce, Removal, Retention
 
 _LOCK = zlib.crc32(b"whetstone removals")
 Key = tuple[str, str]
-"""A task, and a user or an event id."""
+"""A task, and a user, an event id or a prompt's hash."""
 
 
 class ErasureKeyChanged(Exception):
@@ -105,6 +105,21 @@ def erased_of(session: Session, users: Iterable[Key], tombstone: Tombstone) -> d
         return {}  # as long as nobody was ever erased, nothing is hashed
     hashes = {(user[0], tombstone(*user)): user for user in users}
     return {hashes[key]: key[1] for key in erased_among(session, hashes)}
+
+
+def keep_prompts_out(session: Session, task: str, prompts: Iterable[str], tombstone: Tombstone) -> None:
+    """Remember that these went with an erased user."""
+    insert_new(session, ErasedPrompt, [{"task": task, "prompt": tombstone(task, prompt)} for prompt in prompts])
+
+
+def gone_among(session: Session, asked: Collection[Key], tombstone: Tombstone) -> set[Key]:
+    """Those of tasks and prompts' hashes that went with an erased user, and that nobody asked since."""
+    if not asked or session.exec(select(ErasedPrompt.task).limit(1)).first() is None:
+        return set()
+    digests = {(task, tombstone(task, prompt)): (task, prompt) for task, prompt in asked}
+    erased = select_by(session, ErasedPrompt, ("task", "prompt"), ("task", "prompt"), list(digests))
+    gone = {digests[row[0], row[1]] for row in erased}
+    return gone - {(row[0], row[1]) for row in select_by(session, AskedPrompt, ("task", "hash"), ("task", "hash"), list(gone))}
 
 
 def under_way(session: Session, erased: Collection[Key]) -> set[Key]:

@@ -37,6 +37,9 @@ class VoteOn:
     """The pair that it speaks for, whether or not that stands now."""
     stands: bool
     rests_on: Sequence[str] = ()
+    """The other feedback that says it."""
+    held_by: Sequence[str] = ()
+    """The events that hold the replies."""
     chosen_adapter: str | None = None
     rejected_adapter: str | None = None
     trained: Sequence[Trained] = ()
@@ -68,6 +71,9 @@ class EventFound:
     outcome: str
     meaning: str
     votes: Sequence[VoteOn] = ()
+    """What it says, alone or with other events."""
+    holds_for: Sequence[VoteOn] = ()
+    """Votes of others on replies that it holds."""
     in_rounds: Sequence[OnceBehind] = ()
 
 

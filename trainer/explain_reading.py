@@ -48,10 +48,9 @@ def find(session: Session, id_: str, most_pairs: int) -> list[Found]:
 
 
 def _event(session: Session, event: StoredEvent) -> EventFound:
-    votes = lineage.votes_by(session, event)
-    outcome = lineage.outcome_of(session, event, votes)
-    if event.type == "rating" and outcome is Outcome.SUPERSEDED:  # the vote is of the ratings that count
-        votes = []
+    part = lineage.part_of(session, event)
+    outcome = lineage.outcome_of(session, event, part.says)
+    superseded = event.type == "rating" and outcome is Outcome.SUPERSEDED  # the vote is of the ratings that count
     body = json.loads(event.body) if event.body else {}
     return EventFound(
         task=event.task,
@@ -63,7 +62,8 @@ def _event(session: Session, event: StoredEvent) -> EventFound:
         received_at=event.received_at,
         outcome=outcome.value,
         meaning=outcome.meaning,
-        votes=_votes(session, votes),
+        votes=_votes(session, () if superseded else part.says),
+        holds_for=_votes(session, part.holds),
         in_rounds=_in_rounds(session, event),
     )
 
@@ -92,7 +92,8 @@ def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
             standing=cast.standing.value,
             pair_id=cast.pair_id,
             stands=cast.pair_id in standing,
-            rests_on=cast.events[1:],
+            rests_on=sorted(cast.vote.says - {cast.vote.event_id}),
+            held_by=sorted(cast.vote.holders),
             chosen_adapter=cast.vote.chosen_adapter,
             rejected_adapter=cast.vote.rejected_adapter,
             trained=trained.get(cast.pair_id, ()),

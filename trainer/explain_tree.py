@@ -32,8 +32,10 @@ def _event(found: EventFound) -> Tree:
     tree = Tree(f"[bold]{found.type} {escape(found.event_id)}[/bold], task {found.task}, {_who(found)}, {_at(found.occurred_at)}")
     tree.add(f"{found.outcome}: {found.meaning}")
     for vote in found.votes:
-        tree.add(_vote(vote))
-    shown = {vote.pair_id for vote in found.votes}
+        tree.add(_vote("", vote))
+    for vote in found.holds_for:
+        tree.add(_vote("it holds a reply of a ", vote))
+    shown = {vote.pair_id for vote in (*found.votes, *found.holds_for)}
     for once in (once for once in found.in_rounds if once.pair_id not in shown):
         tree.add(_with(Tree(f"it was behind pair {once.pair_id[:_ID]} before"), _trained(once.trained)))
     return tree
@@ -47,10 +49,12 @@ def _who(found: EventFound) -> str:
     )
 
 
-def _vote(vote: VoteOn) -> Tree:
+def _vote(part: str, vote: VoteOn) -> Tree:
     state = "stands" if vote.stands else "does not stand"
-    tree = Tree(f"vote by {vote.source}, {vote.standing}; pair {vote.pair_id[:_ID]} {state}")
-    tree.add(f"events behind it: {escape(', '.join((vote.event_id, *vote.rests_on)))}")
+    tree = Tree(f"{part}vote by {vote.source}, {vote.standing}; pair {vote.pair_id[:_ID]} {state}")
+    tree.add(f"said by: {escape(', '.join((vote.event_id, *vote.rests_on)))}")
+    if vote.held_by:
+        tree.add(f"replies held by: {escape(', '.join(vote.held_by))}")
     return _with(tree, _trained(vote.trained))
 
 

@@ -70,11 +70,12 @@ def _settle(chain: Chain, closing: Sequence[Kept], replies: Replies, which: Whic
         derived.outcomes.update(dict.fromkeys(involved, Outcome.WAITING_FOR_CLOSING))
     else:
         losers = _losers(rejected, last, replies, which)
-        derived.outcomes.update(dict.fromkeys(involved, losers if isinstance(losers, Outcome) else Outcome.NOTHING_REJECTED))
-        derived.outcomes.update({one.event.event_id: Outcome.SUPERSEDED for one in closing if _is_bare(one) and one is not last})
-        if not isinstance(losers, Outcome):
+        if isinstance(losers, Outcome):
+            derived.outcomes.update(dict.fromkeys(involved, losers))
+        else:
             behind = frozenset({last.event.event_id, *(link.event_id for link in chain)})
             derived.votes += [_vote(behind, last, loser) for loser in losers]
+        derived.outcomes.update({one.event.event_id: Outcome.SUPERSEDED for one in closing if _is_bare(one) and one is not last})
 
 
 def _is_bare(one: Kept) -> bool:
@@ -83,6 +84,7 @@ def _is_bare(one: Kept) -> bool:
 
 
 def _losers(rejected: Sequence[ReplyRef], last: Kept, replies: Replies, which: Which) -> list[Found] | Outcome:
+    """What was kept is preferred over these, or why there are none."""
     losers: list[Found] = []
     for ref in rejected:
         found = replies.find(ref)
@@ -96,7 +98,9 @@ def _losers(rejected: Sequence[ReplyRef], last: Kept, replies: Replies, which: W
             losers.append(found)
             if which == "first":
                 break
-    return losers
+    if losers:
+        return losers
+    return Outcome.SAME_TEXT if set(rejected) - {last.ref} else Outcome.NOTHING_REJECTED
 
 
 def _vote(behind: frozenset[str], last: Kept, loser: Found) -> Vote:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,9 +22,12 @@ from deploy.status import Status
 from ingest.database import Database
 from ingest.log import NewRecord
 from ingest.log.embedded import EmbeddedLog
-from pairing.tables import DeadLetter, Pair
+from pairing.outcomes import Outcome
+from pairing.tables import DeadLetter, Pair, StoredEvent
 from tests.services.ports import free_ports
 from tests.standins.model import write_model
+from trainer.explain import AdapterFound, EventFound, PairFound
+from trainer.explain_reading import find
 from trainer.tables import Release, Round
 
 PATIENCE_S = 240
@@ -66,6 +71,7 @@ class Person:
 
     def __init__(self, service: Service, environment: dict[str, str]) -> None:
         self.service = service
+        self.environment = environment
         keys = json.loads((service.data_dir / "keys.json").read_text())
         self._headers = {"Authorization": f"Bearer {keys['app']}"}
         self._ingest = f"http://127.0.0.1:{environment['WHETSTONE_INGEST_PORT']}"
@@ -73,13 +79,13 @@ class Person:
         self._client = OpenAI(base_url=gateway, api_key=keys["app"], max_retries=0)
         self.database = Database(f"sqlite:///{service.data_dir}/whetstone.db")
 
-    def ask(self, subject: str) -> tuple[str, str]:
+    def ask(self, subject: str, candidates: int = 1) -> tuple[str, str]:
         """The generation's id and the name of the adapter that answered."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 raw = self._client.chat.completions.with_raw_response.create(
-                    model=TASK, messages=[{"role": "user", "content": f"Tell me about the {subject}."}]
+                    model=TASK, n=candidates, messages=[{"role": "user", "content": f"Tell me about the {subject}."}]
                 )
                 return raw.parse().id, raw.headers["x-whetstone-adapter"]
             except OpenAIError:
@@ -106,6 +112,23 @@ class Person:
         """Ask and save the reply edited: one pair."""
         generation_id, _ = self.ask(subject)
         assert self.send(self.edit(generation_id, subject)) == 202
+
+    def choose(self, subject: str) -> None:
+        """Pick the second of two replies: one pair."""
+        generation_id, _ = self.ask(subject, candidates=2)
+        shown = [{"generation_id": generation_id, "candidate": number} for number in range(2)]
+        assert self.send(event("choice", shown=shown, picked=shown[1])) == 202
+
+    def regenerate(self, subject: str) -> None:
+        """Ask again, and keep what came: the stand-in says the same again."""
+        thrown_away, kept = ({"generation_id": self.ask(subject)[0]} for _ in range(2))
+        assert self.send(event("regeneration", reply=thrown_away, replacement=kept["generation_id"])) == 202
+        assert self.send(event("acceptance", reply=kept)) == 202
+
+    def types(self) -> set[str]:
+        """Of the events that are stored."""
+        with self.database.read() as session:
+            return set(session.exec(select(StoredEvent.type).distinct()).all())
 
     def pairs(self) -> int:
         with self.database.read() as session:
@@ -197,6 +220,10 @@ def test_the_loop_ends_with_a_better_adapter_live_whatever_is_killed_on_the_way(
     kill(service, "engine")
     assert person.ask(next(subjects))[1] == round_.adapter
     until(lambda: person.pairs() == sent, f"{sent} pairs, each once")
+    person.choose(next(subjects))
+    person.regenerate(next(subjects))
+    until(lambda: person.types() == {"generation", "edit", "choice", "regeneration", "acceptance"}, "every event is stored")
+    assert_everything_is_explained(person, round_.adapter)
 
 
 def test_feedback_counts_once_whenever_and_however_often_it_arrives(person: Person) -> None:
@@ -222,6 +249,35 @@ def test_what_can_never_be_an_event_becomes_a_dead_letter_and_holds_nobody_up(pe
         letters = session.exec(select(DeadLetter)).all()
     assert len(letters) == 8
     assert all(letter.reason for letter in letters)
+
+
+def assert_everything_is_explained(person: Person, adapter: str) -> None:
+    """By `whetstone explain`: every event that is stored, every pair, and the adapter."""
+    with person.database.read() as session:
+        events = session.exec(select(StoredEvent.event_id)).all()
+        pairs = session.exec(select(Pair.id)).all()
+        found = {id_: find(session, id_, most_pairs=100) for id_ in (*events, *pairs, adapter)}
+    outcomes = set()
+    for [one] in (found[id_] for id_ in events):
+        assert isinstance(one, EventFound)
+        assert one.meaning == Outcome(one.outcome).meaning != ""
+        outcomes.add(one.outcome)
+    assert outcomes == {"recorded", "evaluation", "paired", "same-text"}
+    for [pair] in (found[id_] for id_ in pairs):
+        assert isinstance(pair, PairFound)
+        assert {behind.event_id for behind in pair.events} <= found.keys()
+    [made] = found[adapter]
+    assert isinstance(made, AdapterFound)
+    assert {behind.id for behind in made.shown} <= found.keys()
+    commands = [_explain(person, id_) for id_ in (events[0], pairs[0], adapter)]
+    told = [json.loads(command.communicate(timeout=PATIENCE_S)[0]) for command in commands]
+    assert [one["kind"] for [one] in told] == ["event", "pair", "adapter"]
+
+
+def _explain(person: Person, id_: str) -> subprocess.Popen[bytes]:
+    """The command itself."""
+    command = [sys.executable, "-m", "deploy.cli", "explain", id_, "--json"]
+    return subprocess.Popen(command, env=os.environ | person.environment, stdout=subprocess.PIPE)
 
 
 def _live(person: Person) -> str | None:

@@ -23,6 +23,7 @@ from ingest.keys import SCOPES, KeyRing, create_key
 from ingest.log import LogUnavailable, NewRecord
 from ingest.log.embedded import EmbeddedLog
 from ingest.settings import ErasureSettings, RetentionSettings, Settings, TaskSettings
+from pairing.holdout import splitter
 from pairing.tables import AskedPrompt, Erasure, LateRecord, Retention, StoredEvent
 from pairing.tombstones import ErasureKeyChanged
 from pairing.worker import Worker
@@ -44,6 +45,8 @@ from tests.services.feedback import (
 from tests.services.ledger import Ledger, everything, ledger, settings_for
 from tests.services.postgres import empty_database, postgres
 from tests.standins.log import MemoryLog
+from trainer import plan
+from trainer.schedule import Rounds
 
 SECRET = "the sea is made of marmalade"
 ANN = "ann-7f3a"
@@ -194,12 +197,77 @@ def test_an_erasure_is_not_done_while_somebody_still_reads_what_was(installation
 
 def test_evaluations_that_repeat_an_erased_users_prompt_go_with_it(installation: Installation) -> None:
     asked = generation("a1", "alpha", prompt=SECRET, user=ANN)
-    again = event("generation", "judged", user=None, purpose="evaluation", **held("judged", "beta", prompt=SECRET))
-    other = event("generation", "kept", user=None, purpose="evaluation", **held("kept", "beta", prompt="Another one."))
-    installation.send(asked, again, other, erasure())
+    installation.send(asked, judged("judged", SECRET), judged("kept", "Another one."), erasure())
     installation.work()
     assert installation.files_with(SECRET) == []
     assert installation.files_with("Another one.") != []
+
+
+def judged(id_: str, prompt: object) -> Event:
+    """The record of a reply that was written to judge an adapter."""
+    return event("generation", id_, user=None, purpose="evaluation", **held(id_, "beta", prompt=prompt))
+
+
+def test_evaluations_that_ask_an_erased_users_text_as_a_message_go_with_it(installation: Installation) -> None:
+    installation.send(acceptance("a", "a1", generation=held("a1", "alpha", prompt=SECRET), user=ANN))
+    installation.send(judged("judged", [{"role": "user", "content": SECRET}]), erasure())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+
+
+@pytest.mark.parametrize("prompt", [SECRET, [{"role": "user", "content": SECRET}]])
+def test_evaluations_under_way_when_a_user_is_erased_are_kept_nowhere(installation: Installation, prompt: object) -> None:
+    installation.send(generation("a1", "alpha", prompt=prompt, user=ANN), erasure())
+    installation.work()
+    installation.send(judged("late", [{"role": "user", "content": SECRET}]), judged("kept", "Another one."))
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.files_with("Another one.") != []
+    with installation.database.read() as session:
+        assert not session.exec(select(LateRecord)).all()
+
+
+def test_an_evaluation_that_comes_between_an_erasure_and_the_prompt_that_it_repeats_goes(installation: Installation) -> None:
+    """As where a log is read again, partition by partition."""
+    for one in (erasure(), judged("early", SECRET), generation("a1", "alpha", prompt=SECRET, user=ANN)):
+        installation.send(one)
+        installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.proof().erased_at is not None
+
+
+def test_a_round_that_judged_by_an_erased_users_prompt_loses_it_though_its_last_evaluations_come_late(
+    installation: Installation,
+) -> None:
+    side = splitter(installation.settings.holdout)
+    secret = next(prompt for n in range(99) if side(prompt := f"{SECRET} {'so ' * n}") == "holdout")
+    installation.send(generation("a1", "alpha", prompt=secret, user=ANN), preference("p", "one", "two"))
+    installation.work()
+    trains = Settings.model_validate({"data_dir": installation.directory, "tasks": {TASK: {"trigger": {"min_new_pairs": 100}}}})
+    with installation.database.begin() as session:
+        round_ = plan.open_round(session, trains, TASK, START)
+        assert plan.publish(session, trains, plan.freeze(session, trains, round_))
+        round_.state = "refused"
+    assert "manifest.json" in installation.files_with(SECRET)
+    installation.send(erasure())
+    installation.work()
+    installation.send(judged("late", [{"role": "user", "content": secret}]))
+    installation.work()
+    rounds = Rounds(trains, installation.database, lambda: START)
+    rounds.turn()
+    rounds.stop()
+    assert installation.files_with(SECRET) == []
+    assert installation.proof().rounds_at is not None
+
+
+def test_what_another_user_asks_as_an_erased_one_did_is_theirs_and_so_are_its_evaluations(installation: Installation) -> None:
+    installation.send(generation("a1", "alpha", prompt="Why is that?", user=ANN), erasure())
+    installation.work()
+    installation.send(generation("b1", "alpha", prompt="Why is that?", user="bob"))
+    installation.work()
+    installation.send(judged("later", "Why is that?"))
+    installation.work()
+    assert everything(installation.database)["outcomes"][TASK, "later"] == "evaluation"
 
 
 def dumped(database: Database) -> str:

@@ -13,13 +13,15 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel, select
 
 from ingest.database import Database
+from ingest.events import Event
 from ingest.log import EventLog, NewRecord
 from ingest.log.embedded import EmbeddedLog
-from ingest.settings import TaskPairingSettings
+from ingest.settings import Settings, TaskPairingSettings
+from pairing.derive import try_lock
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter, Offset
 from pairing.worker import Worker
-from tests.services.feedback import acceptance, choice, everyone, generation, ref, regeneration
+from tests.services.feedback import TASK, acceptance, choice, everyone, generation, preference, ref, regeneration
 from tests.services.ledger import everything, ledger, settings_for
 from tests.services.log_places import KafkaPlace, broker, place
 from tests.services.plain import assert_as_the_model_says
@@ -36,6 +38,7 @@ from tests.services.workers import (
     workers,
 )
 from tests.standins.log import MemoryLog
+from tests.standins.shaky import ShakyDatabase
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,19 @@ def test_a_task_that_the_settings_get_later_is_paired_then(url: str, database: D
         assert early.add().pairs() == [("alpha", "beta")]
 
 
+def test_what_comes_while_another_worker_derives_is_derived_afterwards(server: str) -> None:
+    with empty_database(server, f"test{os.urandom(4).hex()}") as url, ledger(url) as kept:
+        kept.add()
+        with kept.database.begin() as deriving:
+            assert try_lock(deriving, TASK, alone=False)
+            kept.add(
+                generation("g", "alpha", "beta"), choice("c", ref("g"), ref("g"), ref("g", 1)), preference("p", "one", "two")
+            )
+            assert (kept.pairs(), kept.outcome("c"), kept.outcome("p")) == ([], *["waiting-for-generation"] * 2)
+        assert kept.add().pairs() == [("alpha", "beta"), ("one", "two")]
+        kept.database.engine.dispose()
+
+
 def test_a_worker_with_settings_of_yesterday_derives_nothing_by_them(url: str, database: Database) -> None:
     """As in a rolling restart: the new settings are in force, and a worker still has the old ones."""
     old, new = (settings_for(TaskPairingSettings(regeneration=which)) for which in ("first", "each"))
@@ -139,6 +155,34 @@ def test_a_worker_with_settings_of_yesterday_derives_nothing_by_them(url: str, d
         take_turns(late)
         late.close()
         assert kept.add().pairs() == [("reply 3", "reply 1"), ("reply 3", "reply 2")]
+
+
+def test_what_a_worker_derives_by_old_settings_while_new_ones_come_into_force_is_derived_again(server: str) -> None:
+    old, new = (settings_for(TaskPairingSettings(regeneration=which)) for which in ("first", "each"))
+    with empty_database(server, f"test{os.urandom(4).hex()}") as url, ledger(url, new) as kept:
+        with contextlib.closing(ShakyDatabase(url)) as late, contextlib.closing(ShakyDatabase(url)) as early:
+            for moment in (8, 12, 16):
+                with contextlib.closing(Worker(old, late, kept.log, "one")) as yesterday:
+                    take_turns(yesterday)
+                    append(kept.log, chain(f"{moment} "))
+                    late.at(moment, lambda: start(new, early, kept.log))
+                    take_turns(yesterday)
+                kept.add()
+                assert [pair.chosen for pair in kept.rows() if f"{moment} " in pair.chosen] == [f'"{moment} 3"'] * 2
+        kept.database.engine.dispose()
+
+
+def chain(name: str) -> list[Event]:
+    """The third reply is kept, and two are thrown away."""
+    ids = [f"{name}{number}" for number in (1, 2, 3)]
+    links = [regeneration(f"{name}first", *ids[:2]), regeneration(f"{name}second", *ids[1:])]
+    return [*(generation(id_, id_, prompt=name) for id_ in ids), *links, acceptance(f"{name}kept", ids[2])]
+
+
+def start(settings: Settings, database: Database, log: MemoryLog) -> None:
+    """A worker that starts, and ends; what is locked keeps it from that."""
+    with contextlib.suppress(OperationalError):
+        Worker(settings, database, log, "two").close()
 
 
 def take_turns(worker: Worker) -> None:

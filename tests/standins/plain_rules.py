@@ -181,7 +181,7 @@ def _chain(story: Story, links: list[RegenerationEvent]) -> None:
             break
     for other in others:
         story.vote(last.event, last.ref.generation_id, "regeneration", last.kept, other, also=links)
-    return story.reason([*links, *accepting], "nothing-rejected")
+    return story.reason([*links, *accepting], "same-text" if thrown_away else "nothing-rejected")
 
 
 def _scores(story: Story) -> None:
@@ -309,15 +309,13 @@ def _pairs(story: Story) -> dict[Any, Any]:
         votes[vote.replies].append(vote)
     pairs = {}
     standings: defaultdict[str, set[str]] = defaultdict(set)
-    # Feedback that voted stands behind a vote also as what holds one of its replies.
-    voted = frozenset[str]().union(*(vote.says for vote in story.votes if vote.source != "rating"))
     for cast in votes.values():
         counted = last_of_each(cast, lambda vote: vote.voter, by=lambda vote: vote.order)
         margin = sum(_weight(story, vote, cast[0].chosen.text) for vote in counted)
         ahead = cast[0] if margin > 0 else next((vote for vote in cast if vote.chosen.text != cast[0].chosen.text), cast[0])
         for vote in cast:
             won = "draw" if margin == 0 else "paired" if vote.chosen.text == ahead.chosen.text else "outvoted"
-            for event_id in vote.says if vote.source == "rating" else vote.behind & voted:
+            for event_id in vote.says:
                 standings[event_id].add(won if vote in counted else "superseded")
         if margin:
             pairs[_content(ahead)] = _pair(story, ahead, cast, counted, abs(margin))

@@ -26,6 +26,7 @@ class ShakyDatabase(Database):
         self._act: Callable[[], None] = lambda: None
         self._writes = False
         event.listen(self.engine, "connect", self._configure)
+        event.listen(self.engine, "checkout", self._wait_for_nobody)
         event.listen(self.engine, "before_cursor_execute", lambda *_: self._moment() if self._writes else None)
 
     def at(self, moment: int | None, act: Callable[[], None]) -> None:
@@ -57,8 +58,12 @@ class ShakyDatabase(Database):
     def _configure(self, connection: Any, _record: Any) -> None:
         """A crash here is that of a process and not of a machine: no need to wait for the disk."""
         if self.is_sqlite:
-            connection.execute("PRAGMA busy_timeout=0")
             connection.execute("PRAGMA synchronous=OFF")
         else:
             connection.execute("SET lock_timeout = '20ms'")
             connection.commit()
+
+    def _wait_for_nobody(self, connection: Any, *_: Any) -> None:
+        """Each time, for `truncate_wal` leaves a connection waiting as it was."""
+        if self.is_sqlite:
+            connection.execute("PRAGMA busy_timeout=0")

@@ -1,4 +1,7 @@
-"""One table of events and their generations"""
+"""One table of events and their generations; votes tell feedback from what holds it; erased prompts
+
+Votes of before hold both in `rests_on`: their tasks are derived again.
+"""
 
 from collections.abc import Sequence
 
@@ -28,9 +31,22 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_event_generations_prompt", ["task", "prompt_hash"], unique=False, sqlite_where=_HELD, postgresql_where=_HELD
         )
+    op.create_table(
+        "erased_prompts",
+        sa.Column("task", sa.String(), nullable=False),
+        sa.Column("prompt", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("task", "prompt"),
+    )
+    with op.batch_alter_table("votes", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("held_by", sa.Text(), nullable=True))
+    op.execute("DELETE FROM rules_in_force")
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("votes", schema=None) as batch_op:
+        batch_op.drop_column("held_by")
+    op.drop_table("erased_prompts")
+    op.execute("DELETE FROM rules_in_force")
     op.create_table(
         "generations",
         sa.Column("task", sa.String(), nullable=False),

@@ -55,6 +55,14 @@ def test_taking_back_the_only_rejection_leaves_nothing_rejected(ledger: Ledger) 
     assert ledger.outcome("a") == ledger.outcome("r") == Outcome.NOTHING_REJECTED
 
 
+def test_replies_thrown_away_for_the_same_text_are_the_reason_that_nothing_comes_of_a_chain(ledger: Ledger) -> None:
+    ledger.add(*(generation(f"g{n}", "same") for n in (1, 2, 3)), regeneration("r1", "g1", "g2"), regeneration("r2", "g2", "g3"))
+    ledger.add(acceptance("a", "g3", at=9), acceptance("earlier", "g2", at=1))
+    assert ledger.pairs() == []
+    assert [ledger.outcome(id_) for id_ in ("r1", "r2", "a")] == [Outcome.SAME_TEXT] * 3
+    assert ledger.outcome("earlier") == Outcome.SUPERSEDED
+
+
 def test_an_acceptance_without_a_chain_has_its_reason(ledger: Ledger) -> None:
     assert ledger.add(generation("g", "x"), acceptance("a", "g")).outcome("a") == Outcome.NOTHING_REJECTED
 

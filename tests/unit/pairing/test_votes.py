@@ -20,6 +20,13 @@ def test_the_majority_decides_and_a_flip_makes_another_pair(ledger: Ledger) -> N
     assert [ledger.outcome(id_) for id_ in ("c1", "c2", "c3")] == [Outcome.OUTVOTED, Outcome.PAIRED, Outcome.PAIRED]
 
 
+def test_who_comes_to_another_opinion_moves_one_vote_and_no_more(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), choice("c1", A, A, B, user="ann", at=1), choice("c2", A, A, B, user="bob"))
+    assert ledger.add(choice("c3", B, A, B, user="ann", at=2)).pairs() == []
+    pair = ledger.add(choice("c4", B, A, B, user="cid")).pair()
+    assert (pair.chosen, pair.votes_for, pair.votes_against) == ('"beta"', 2, 1)
+
+
 def test_a_person_has_one_vote_on_two_replies_however_often_they_meet(ledger: Ledger) -> None:
     ledger.add(generation("g", "alpha", "beta"), generation("h", "alpha", "beta"))
     ledger.add(choice("c1", A, A, B, at=1), choice("c2", ref("h", 1), ref("h", 0), ref("h", 1), at=2))

@@ -16,8 +16,21 @@ from ingest.settings import CriterionSettings, Settings, TaskSettings, load_sett
 from pairing.outcomes import Outcome
 from pairing.standing import behind
 from pairing.tables import Pair, StoredEvent, StoredVote
-from tests.services.feedback import TASK, acceptance, choice, crowd, edit, event, generation, preference, ref, regeneration
-from tests.services.ledger import Ledger, ledger, settings_for
+from tests.services.feedback import (
+    TASK,
+    acceptance,
+    choice,
+    crowd,
+    edit,
+    event,
+    everyone,
+    generation,
+    held,
+    preference,
+    ref,
+    regeneration,
+)
+from tests.services.ledger import Ledger, everything, ledger, settings_for
 from tests.services.rounds import NOW
 from trainer.explain import AdapterFound, EventFound, Found, LetterFound, PairFound, WithdrawnPair, as_json
 from trainer.explain_reading import find
@@ -105,11 +118,49 @@ def test_an_event_leads_to_its_pair_the_round_that_trained_on_it_and_the_adapter
     assert explained(filled, vote.pair_id[:12]).source == source
 
 
-@pytest.mark.parametrize("id_", ["g", "g1", "g3", "r1", "r2"])
-def test_events_that_only_stand_behind_a_vote_lead_to_it_too(filled: Ledger, id_: str) -> None:
-    votes = explained(filled, id_).votes
-    assert votes
-    assert all(id_ in vote.rests_on and vote.stands for vote in votes)
+@pytest.mark.parametrize("id_", ["r1", "r2"])
+def test_feedback_that_takes_part_in_a_vote_leads_to_it_too(filled: Ledger, id_: str) -> None:
+    [vote] = explained(filled, id_).votes
+    assert (vote.event_id, vote.rests_on, vote.held_by, vote.stands) == ("a", ["r1", "r2"], ["g1", "g3"], True)
+
+
+@pytest.mark.parametrize("id_", ["g", "g1", "g3"])
+def test_what_holds_a_reply_leads_to_the_votes_on_it_and_says_none_of_them(filled: Ledger, id_: str) -> None:
+    found = explained(filled, id_)
+    assert (found.votes, found.outcome) == ([], "recorded")
+    assert found.holds_for
+    assert all(id_ in vote.held_by and vote.stands for vote in found.holds_for)
+    assert "it holds a reply of a vote by" in text(found)
+
+
+def test_the_outcome_of_feedback_is_not_that_of_the_votes_on_the_generation_that_it_carries() -> None:
+    with ledger() as filled:
+        shown = ref("g"), ref("g", 1)
+        filled.add(
+            choice("c", shown[0], *shown, generation=held("g", "alpha", "beta")),
+            choice("of bob", shown[0], *shown, user="bob"),
+            generation("h", "alpha", "beta"),
+            choice("again", ref("h", 1), ref("h"), ref("h", 1), at=9),
+            choice("of cid", shown[0], *shown, user="cid"),
+        )
+        found = explained(filled, "c")
+        assert (found.outcome, filled.outcome("c")) == ("superseded", "superseded")
+        assert [(vote.event_id, vote.standing) for vote in found.votes] == [("c", "superseded")]
+        assert [(vote.event_id, vote.standing) for vote in found.holds_for] == [("of bob", "paired"), ("of cid", "paired")]
+        assert (explained(filled, "of bob").outcome, explained(filled, "again").outcome) == ("paired", "outvoted")
+
+
+def test_a_link_of_a_chain_that_carries_a_generation_says_only_the_votes_of_its_chain() -> None:
+    with ledger() as filled:
+        filled.add(
+            regeneration("r", "g1", "g2", generation=held("g1", "first", "other")),
+            generation("g2", "second"),
+            choice("of bob", ref("g1"), ref("g1"), ref("g1", 1), user="bob", at=-9),
+            acceptance("a", "g2"),
+        )
+        found = explained(filled, "r")
+        assert [(vote.event_id, vote.held_by) for vote in found.votes] == [("a", ["g2", "r"])]
+        assert [(vote.event_id, vote.held_by) for vote in found.holds_for] == [("of bob", ["r"])]
 
 
 def test_ratings_lead_to_the_pair_that_they_make_together_and_it_leads_back(filled: Ledger) -> None:
@@ -121,7 +172,7 @@ def test_ratings_lead_to_the_pair_that_they_make_together_and_it_leads_back(fill
     [vote], [same] = explained(filled, "up").votes, explained(filled, "down").votes
     assert (vote.source, vote.standing, vote.pair_id) == ("rating", "paired", same.pair_id)
     assert {one.event_id for one in explained(filled, vote.pair_id).events} == {"h", "up", "down"}
-    assert [one.pair_id for one in explained(filled, "h").votes] == [vote.pair_id]
+    assert [one.pair_id for one in explained(filled, "h").holds_for] == [vote.pair_id]
     filled.add(event("rating", "up again", reply=ref("h"), thumb="up", at=9))
     assert (explained(filled, "up").outcome, explained(filled, "up").votes) == ("superseded", [])
     assert {one.event_id for one in explained(filled, vote.pair_id).events} == {"h", "up again", "down"}
@@ -136,8 +187,8 @@ def test_scores_lead_to_their_pair(filled: Ledger) -> None:
         event("score", "high", reply=ref("h"), value=1.0, **scores),
         event("score", "low", reply=ref("h", 1), value=0.0, **scores),
     )
-    for id_ in ("high", "low", "h"):
-        [vote] = explained(filled, id_).votes
+    found = [explained(filled, id_) for id_ in ("high", "low", "h")]
+    for [vote] in (found[0].votes, found[1].votes, found[2].holds_for):
         assert (vote.source, vote.standing) == ("criterion", "paired")
 
 
@@ -241,13 +292,20 @@ def test_every_event_of_a_crowd_is_explained_and_what_is_paired_leads_to_a_pair_
         for one in {one.event_id: one for one in events}.values():
             found = explained(filled, one.event_id)
             assert found.meaning in text(found)
-            assert (found.outcome == "paired") == (one.type != "generation" and any(vote.stands for vote in found.votes))
-            for vote in (vote for vote in found.votes if vote.standing == "paired"):
+            assert (found.outcome == "paired") == any(vote.stands for vote in found.votes)
+            for vote in (vote for vote in (*found.votes, *found.holds_for) if vote.standing == "paired"):
                 assert one.event_id in {other.event_id for other in explained(filled, vote.pair_id).events}
         with filled.database.read() as session:
             for pair in filled.rows():
                 found = explained(filled, pair.id)
                 assert {event.event_id for event in found.events} == behind(session, TASK, [pair.replies])[pair.replies]
+
+
+def test_the_command_tells_of_every_event_what_the_plain_model_is_compared_with() -> None:
+    with ledger() as filled:
+        filled.add(*everyone(45))
+        told = everything(filled.database)["outcomes"]
+        assert {(TASK, id_): explained(filled, id_).outcome for _, id_ in told} == told
 
 
 def test_an_id_that_nobody_knows_finds_nothing(filled: Ledger) -> None:
