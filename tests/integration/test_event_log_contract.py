@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ingest.log import MAX_RECORD_BYTES, EventLog, LogMoved, MemberReplaced, NewRecord, RecordTooLarge
+from ingest.log import MAX_RECORD_BYTES, EventLog, LogMoved, MemberReplaced, NewRecord, Record, RecordTooLarge
 from ingest.log.partitioner import partition_of
 from tests.services.kafka import Broker
 from tests.services.log_places import KINDS, Place, broker, flat, join, numbered, place, read, read_all, values
@@ -126,6 +126,16 @@ def test_a_poll_without_news_waits_as_long_as_asked_and_no_longer(log: EventLog)
         start = time.monotonic()
         assert subscription.poll(0.4, 10) == {}
         assert 0.3 < time.monotonic() - start < 1.5
+
+
+def test_a_reader_that_never_waits_long_gets_everything_all_the_same(log: EventLog) -> None:
+    log.append(numbered(range(40))).result(10)
+    records: list[Record] = []
+    deadline = time.monotonic() + 10
+    with contextlib.closing(log.subscribe("reader-1", lambda partition: None)) as subscription:
+        while len(records) < 40 and time.monotonic() < deadline:
+            records += flat(subscription.poll(0.001, 100))
+    assert values(records) == list(range(40))
 
 
 def test_a_batch_that_was_not_stored_is_read_again_after_a_rewind(log: EventLog) -> None:
