@@ -6,13 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from ingest.log import MAX_RECORD_BYTES, EventLog, LogMoved, MemberReplaced, NewRecord, Record, RecordTooLarge
 from ingest.log.partitioner import partition_of
-from tests.services.kafka import Broker
-from tests.services.log_places import KINDS, Place, broker, flat, join, numbered, place, read, read_all, values
+from tests.services.log_places import KINDS, Place, flat, join, numbered, place, read, read_all, values
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -20,15 +20,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def running(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | None]:
-    with broker(kind, tmp_path_factory.mktemp("broker")) as started:
-        yield started
-
-
 @pytest.fixture
-def home(running: Broker | None, tmp_path: pytest.TempPathFactory) -> Place:
-    return place(running, tmp_path)
+def home(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    return place(None if kind == "embedded" else request.getfixturevalue(kind), tmp_path)
 
 
 @pytest.fixture

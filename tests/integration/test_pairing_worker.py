@@ -1,7 +1,6 @@
 """The pairing worker over real databases and real processes: doubled, fed nonsense, given another log, killed."""
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter, Offset
 from pairing.worker import Worker
 from tests.services.feedback import acceptance, choice, everyone, generation, ref, regeneration
+from tests.services.kafka import Broker
 from tests.services.ledger import everything, ledger, settings_for
-from tests.services.log_places import KafkaPlace, broker, place
+from tests.services.log_places import KafkaPlace, place
 from tests.services.plain import assert_as_the_model_says
-from tests.services.postgres import empty_database, postgres
 from tests.services.workers import (
     A_PERSON_DECIDES,
     DONE_WITHIN_S,
@@ -36,21 +35,6 @@ from tests.services.workers import (
     workers,
 )
 from tests.standins.log import MemoryLog
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/whetstone.db"
-        return
-    with empty_database(request.getfixturevalue("server"), f"test{os.urandom(4).hex()}") as empty:
-        yield empty
 
 
 @pytest.fixture
@@ -146,11 +130,11 @@ def take_turns(worker: Worker) -> None:
         worker.turn()
 
 
-def test_a_worker_killed_over_a_small_broker_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_worker_killed_over_a_small_broker_goes_on_where_it_was(tmp_path: Path, noida: Broker) -> None:
     url, sent = f"sqlite:///{tmp_path}/whetstone.db", everyone(300)
-    with broker("noida", tmp_path / "kafka") as running, contextlib.closing(Database(url)) as database:
+    with contextlib.closing(Database(url)) as database:
         SQLModel.metadata.create_all(database.engine)
-        here = place(running, tmp_path)
+        here = place(noida, tmp_path)
         assert isinstance(here, KafkaPlace)
         with contextlib.closing(here.open()) as log, workers(tmp_path, url, "one", **here.environment) as [worker]:
             append(log, sent[::2])
