@@ -25,8 +25,8 @@ check: setup      ## how the code reads
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: check       ## the checks, and all tests but the long ones
-	@$(PYTEST) -m "not long" --ignore tests/benchmarks
+test: check       ## the checks, and all tests but the long ones, two files at a time
+	@$(PYTEST) -n 2 --dist loadfile -m "not long" --ignore tests/benchmarks
 
 test-long: setup  ## the tests that take minutes or need the real model
 	@$(PYTEST) -m long --ignore tests/benchmarks

@@ -20,6 +20,8 @@ from ingest.settings import KafkaSettings
 
 _SLICE_S = 0.2
 """Partitions that came during a poll are read from after this at the latest."""
+_JOIN_MS = 1_000
+"""How long a poll waits for the group at least: other members may be busy, and it ends once the member has joined."""
 _REPLACED = "another process of the consumer group goes by this member's name: give each reader a name of its own"
 _OPTIONS = {
     "enable_auto_commit": False,
@@ -70,6 +72,7 @@ class KafkaSubscription:
 
     def _poll_once(self, timeout_s: float, max_records: int) -> dict[int, list[Record]]:
         try:
+            self._join()
             self._place_newcomers()
             polled = self._consumer.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
         except (OffsetOutOfRangeError, LogTruncationError) as error:
@@ -81,6 +84,18 @@ class KafkaSubscription:
         self._check_topic()
         self._check_membership()
         return {at.partition: [_record(message) for message in messages] for at, messages in polled.items()}
+
+    def _join(self) -> None:
+        """See that partitions given to this member come to it.
+
+        kafka-python joins on while nobody polls, but throws away or forgets what comes of it then: a member that had joined
+        before its metadata came, and polls for less time than joining takes, would wait for its partitions for ever.
+        """
+        group = self._consumer._coordinator
+        if group._join_task is not None:
+            group.request_rejoin()
+        if group.need_rejoin():
+            group.poll(timeout_ms=_JOIN_MS)
 
     def _place_newcomers(self) -> None:
         """Seek in the caller's thread: the listener's must not wait for a database."""

@@ -190,6 +190,7 @@ def person(request: pytest.FixtureRequest, tmp_path: Path, model: Path) -> Itera
         "WHETSTONE_HOLDOUT_SHARE": "0.3",
         "WHETSTONE_GATEWAY_PORT": str(gateway),
         "WHETSTONE_INGEST_PORT": str(ingest),
+        "OMP_NUM_THREADS": "1",  # threads that wait for each other on busy cores are many times slower
     }
     with Service(environment, ready_timeout_s=PATIENCE_S) as service:
         person = Person(service, environment)

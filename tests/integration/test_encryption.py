@@ -36,8 +36,7 @@ from serving.gateway.spool import Spool, SpoolFile, oldest
 from tests.services.feedback import START, TASK, choice, edit, event, generation, preference, record, ref
 from tests.services.kafka import Broker
 from tests.services.ledger import Ledger, everything, ledger, settings_for
-from tests.services.log_places import broker, place, read_all
-from tests.services.postgres import empty_database, postgres
+from tests.services.log_places import place, read_all
 
 SECRET = "the sea is made of marmalade"
 KEPT = "the sea is made of water"
@@ -79,11 +78,10 @@ def owners(database: Database) -> list[tuple[str, str]]:
         return [(row.task, row.user_hash) for row in session.exec(select(UserKey)).all()]
 
 
-@pytest.fixture(scope="module", params=["noida", "apache"])
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with broker(request.param, tmp_path_factory.mktemp(request.param)) as started:
-        assert started
-        yield started
+@pytest.fixture(params=["noida", "apache"])
+def running(request: pytest.FixtureRequest) -> Broker:
+    started: Broker = request.getfixturevalue(request.param)
+    return started
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -230,20 +228,11 @@ def test_what_comes_later_from_an_erased_user_leaves_no_key_behind(installation:
     assert {everything(installation.database)["outcomes"][TASK, one.event_id] for one in of_ann()} == {"erased"}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+@pytest.fixture
+def here(url: str) -> Iterator[Ledger]:
     """A ledger on a real database."""
-    with contextlib.ExitStack() as stack:
-        url = f"sqlite:///{tmp_path}/whetstone.db"
-        if request.param == "postgres":
-            url = stack.enter_context(empty_database(request.getfixturevalue("server"), f"test{os.urandom(4).hex()}"))
-        yield stack.enter_context(ledger(url))
+    with ledger(url) as empty:
+        yield empty
 
 
 def sealed(here: Ledger, *events: Event) -> list[NewRecord]:

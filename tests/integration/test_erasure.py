@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,6 @@ from tests.services.feedback import (
     regeneration,
 )
 from tests.services.ledger import Ledger, everything, ledger, settings_for
-from tests.services.postgres import empty_database, postgres
 from tests.standins.log import MemoryLog
 from trainer import plan
 from trainer.schedule import Rounds
@@ -51,21 +49,6 @@ from trainer.schedule import Rounds
 SECRET = "the sea is made of marmalade"
 ANN = "ann-7f3a"
 WITHIN_S = 30
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/whetstone.db"
-        return
-    with empty_database(request.getfixturevalue("server"), f"test{os.urandom(4).hex()}") as empty:
-        yield empty
 
 
 def of_ann() -> list[Event]:

@@ -12,7 +12,7 @@ from pairing.replay import replay
 from pairing.tables import DeadLetter
 from tests.services.feedback import TASK, crowd, event, generation, preference, ref
 from tests.services.ledger import Ledger, ledger
-from tests.services.postgres import postgres
+from tests.services.postgres import empty_database
 from tests.services.rounds import NOW
 from trainer.explain import as_json
 from trainer.explain_reading import find
@@ -29,9 +29,9 @@ _WHEN_WRITTEN = {"created_at", "received_at"}
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Ledger, Ledger]]:
+def both(server: str) -> Iterator[tuple[Ledger, Ledger]]:
     """The same events, and a round, on either."""
-    with ledger() as on_sqlite, postgres() as url, ledger(url) as on_postgres:
+    with ledger() as on_sqlite, empty_database(server, "lineage") as url, ledger(url) as on_postgres:
         for one in (on_sqlite, on_postgres):
             one.add(*EVENTS).add_records([NewRecord(b"k", b'{"type":"poem","event_id":"poem-1"}')])
             with one.database.begin() as session:

@@ -2,30 +2,18 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from deploy.migrations import upgrade
 from deploy.migrations.tables import compare_type, metadata
 from ingest.database import Database
-from tests.services.postgres import postgres
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 4
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/whetstone.db"
-        return
-    with postgres() as url:
-        yield url
 
 
 def differences(url: str) -> list[Any]:

@@ -22,7 +22,6 @@ from tests.services.feedback import choice, record, ref
 from tests.services.histories import SETTINGS, WORLD, events
 from tests.services.ledger import settings_for
 from tests.services.plain import assert_as_the_model_says
-from tests.services.postgres import empty_database, postgres
 from tests.services.workers import is_done
 from tests.standins.log import MemoryLog
 from tests.standins.shaky import Crash, ShakyDatabase
@@ -207,15 +206,15 @@ def test_on_sqlite_any_course_of_events_ends_as_the_plain_model_says(tmp_path: P
 
 
 @pytest.mark.parametrize("examples", [10, pytest.param(1_000, marks=pytest.mark.long)])
-def test_on_postgresql_any_course_of_events_ends_as_the_plain_model_says(examples: int) -> None:
+def test_on_postgresql_any_course_of_events_ends_as_the_plain_model_says(on_postgres: str, examples: int) -> None:
     tables = ", ".join(f'"{name}"' for name in SQLModel.metadata.tables)
-    with postgres() as server, empty_database(server, "any-order") as url, contextlib.closing(Database(url)) as database:
+    with contextlib.closing(Database(on_postgres)) as database:
         SQLModel.metadata.create_all(database.engine)
 
         @contextlib.contextmanager
         def empty() -> Iterator[str]:
             with database.begin() as session:
                 session.connection().exec_driver_sql(f"TRUNCATE {tables} CASCADE")
-            yield url
+            yield on_postgres
 
         run(examples, empty)

@@ -1,7 +1,6 @@
 """Pairing workers that are killed at random moments under load: the pairs are those that the plain model says."""
 
 import contextlib
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,9 @@ from ingest.database import Database
 from ingest.events import Event
 from ingest.log.embedded import EmbeddedLog
 from tests.services.feedback import everyone
-from tests.services.log_places import KafkaPlace, broker, place
+from tests.services.kafka import Broker
+from tests.services.log_places import KafkaPlace, place
 from tests.services.plain import assert_as_the_model_says
-from tests.services.postgres import empty_database, postgres
 from tests.services.workers import WorkerProcess, append, position, settings_of_workers, wait_until, wait_until_done, workers
 
 VISITS_A_KILL = 60
@@ -58,18 +57,15 @@ def test_one_worker_on_the_embedded_log_may_be_killed_at_any_moment(kills: int, 
 
 
 @pytest.mark.parametrize("kills", TWENTY_OR_A_HUNDRED)
-def test_three_workers_on_kafka_may_join_leave_and_be_killed_at_any_moment(kills: int, tmp_path: Path) -> None:
+def test_three_workers_on_kafka_may_join_leave_and_be_killed_at_any_moment(
+    kills: int, tmp_path: Path, on_postgres: str, apache: Broker
+) -> None:
     chance = random.Random(kills)
     *before_kills, rest = sent = shares(kills)
-    with (
-        postgres() as server,
-        empty_database(server, f"crashes-{os.urandom(4).hex()}") as url,
-        tables(url) as database,
-        broker("apache", tmp_path / "kafka") as running,
-    ):
-        here = place(running, tmp_path)
-        assert isinstance(here, KafkaPlace)
-        with contextlib.closing(here.open(6)) as log, workers(tmp_path, url, "one", "two", "three", **here.environment) as group:
+    here, names = place(apache, tmp_path), ("one", "two", "three")
+    assert isinstance(here, KafkaPlace)
+    with tables(on_postgres) as database:
+        with contextlib.closing(here.open(6)) as log, workers(tmp_path, on_postgres, *names, **here.environment) as group:
             for number, share in enumerate(before_kills):
                 join(group, chance, all_of_them=number % 3 != 2)
                 start = position(database)

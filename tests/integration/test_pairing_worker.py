@@ -1,7 +1,6 @@
 """The pairing worker over real databases and real processes: doubled, fed nonsense, given another log, killed."""
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,10 +21,10 @@ from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter, Offset
 from pairing.worker import Worker
 from tests.services.feedback import TASK, acceptance, choice, everyone, generation, preference, ref, regeneration
+from tests.services.kafka import Broker
 from tests.services.ledger import everything, ledger, settings_for
-from tests.services.log_places import KafkaPlace, broker, place
+from tests.services.log_places import KafkaPlace, place
 from tests.services.plain import assert_as_the_model_says
-from tests.services.postgres import empty_database, postgres
 from tests.services.workers import (
     A_PERSON_DECIDES,
     DONE_WITHIN_S,
@@ -39,21 +38,6 @@ from tests.services.workers import (
 )
 from tests.standins.log import MemoryLog
 from tests.standins.shaky import ShakyDatabase
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/whetstone.db"
-        return
-    with empty_database(request.getfixturevalue("server"), f"test{os.urandom(4).hex()}") as empty:
-        yield empty
 
 
 @pytest.fixture
@@ -126,8 +110,8 @@ def test_a_task_that_the_settings_get_later_is_paired_then(url: str, database: D
         assert early.add().pairs() == [("alpha", "beta")]
 
 
-def test_what_comes_while_another_worker_derives_is_derived_afterwards(server: str) -> None:
-    with empty_database(server, f"test{os.urandom(4).hex()}") as url, ledger(url) as kept:
+def test_what_comes_while_another_worker_derives_is_derived_afterwards(on_postgres: str) -> None:
+    with ledger(on_postgres) as kept:
         kept.add()
         with kept.database.begin() as deriving:
             assert try_lock(deriving, TASK, alone=False)
@@ -157,10 +141,10 @@ def test_a_worker_with_settings_of_yesterday_derives_nothing_by_them(url: str, d
         assert kept.add().pairs() == [("reply 3", "reply 1"), ("reply 3", "reply 2")]
 
 
-def test_what_a_worker_derives_by_old_settings_while_new_ones_come_into_force_is_derived_again(server: str) -> None:
+def test_what_a_worker_derives_by_old_settings_while_new_ones_come_into_force_is_derived_again(on_postgres: str) -> None:
     old, new = (settings_for(TaskPairingSettings(regeneration=which)) for which in ("first", "each"))
-    with empty_database(server, f"test{os.urandom(4).hex()}") as url, ledger(url, new) as kept:
-        with contextlib.closing(ShakyDatabase(url)) as late, contextlib.closing(ShakyDatabase(url)) as early:
+    with ledger(on_postgres, new) as kept:
+        with contextlib.closing(ShakyDatabase(on_postgres)) as late, contextlib.closing(ShakyDatabase(on_postgres)) as early:
             for moment in (8, 12, 16):
                 with contextlib.closing(Worker(old, late, kept.log, "one")) as yesterday:
                     take_turns(yesterday)
@@ -190,11 +174,11 @@ def take_turns(worker: Worker) -> None:
         worker.turn()
 
 
-def test_a_worker_killed_over_a_small_broker_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_worker_killed_over_a_small_broker_goes_on_where_it_was(tmp_path: Path, noida: Broker) -> None:
     url, sent = f"sqlite:///{tmp_path}/whetstone.db", everyone(300)
-    with broker("noida", tmp_path / "kafka") as running, contextlib.closing(Database(url)) as database:
+    with contextlib.closing(Database(url)) as database:
         SQLModel.metadata.create_all(database.engine)
-        here = place(running, tmp_path)
+        here = place(noida, tmp_path)
         assert isinstance(here, KafkaPlace)
         with contextlib.closing(here.open()) as log, workers(tmp_path, url, "one", **here.environment) as [worker]:
             append(log, sent[::2])

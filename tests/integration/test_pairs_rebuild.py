@@ -1,9 +1,7 @@
 """Deriving everything anew beside the present tables: the proof that step by step gave the same, on both databases."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlmodel import col, select, update
@@ -15,28 +13,16 @@ from pairing.start import mark_all
 from pairing.tables import Pair, StoredEvent, StoredVote
 from tests.services.feedback import TASK, choice, crowd, event, generation, ref
 from tests.services.ledger import Ledger, everything, ledger, settings_for
-from tests.services.postgres import empty_database, postgres
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+@pytest.fixture
+def filled(url: str) -> Iterator[Ledger]:
     rated = [event("rating", f"r{n}", reply=ref(f"g{n * 3}", n % 4), thumb="up" if n % 2 else "down") for n in range(20)]
     erasure = event("erasure", "x", user="user-7")
-    if request.param == "sqlite":
-        with ledger(f"sqlite:///{tmp_path}/whetstone.db", settings_for(batch_events=37)) as one:
-            yield one.add(*crowd(150), *rated, erasure)
-        return
-    with empty_database(request.getfixturevalue("server"), f"test{os.urandom(4).hex()}") as url:
-        with ledger(url, settings_for(batch_events=37)) as one:
-            yield one.add(*crowd(150), *rated, erasure)
+    with ledger(url, settings_for(batch_events=37)) as one:
+        yield one.add(*crowd(150), *rated, erasure)
 
 
 def anew(one: Ledger) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ pytestmark = [
 TRAINING = {"batch_pairs": 4, "max_length": 128, "learning_rate": 5e-3}
 PAIRS = [pair(number) for number in range(24)]
 HELD_OUT = [pair(number) for number in range(100, 106)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on busy cores are many times slower."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def _choices(story: Story) -> None:
             continue
         picked = shown[event.shown.index(event.picked)]
         others = shown if story.task.pairing.choice == "each" else shown[:1]
-        if others == [picked] and story.task.pairing.choice == "first":
+        if story.task.pairing.choice == "first" and event.picked == event.shown[0]:
             story.reason([event], "picked-first")
         for other in others:
             if other.text != picked.text:
