@@ -1,14 +1,14 @@
 """Votes as they are stored, and how they change the count on the two replies that they are about."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlmodel import Session
 
 from pairing.identity import replies_hash, reply_hash
-from pairing.rows import delete_by, insert_all, select_by
+from pairing.rows import delete_by, first_of, insert_all, select_by
 from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
@@ -129,18 +129,34 @@ def count(session: Session, task: str, changed: Changes, tallies: Mapping[str, T
 
 def note_adapters(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally]) -> None:
     """Keep which adapters wrote each side, over all votes; after the changes are written."""
-    shrunk = {ballot.replies for ballot in changed.gone}
-    for replies in shrunk:
-        tallies[replies].one.adapters.clear()
-        tallies[replies].other.adapters.clear()
-    for ballot in (*on(session, task, shrunk), *changed.come):
-        for written, adapter in ((ballot.chosen_hash, ballot.chosen_adapter), (ballot.rejected_hash, ballot.rejected_adapter)):
-            if adapter is not None:
-                tallies[ballot.replies].side(written).adapters.add(adapter)
+    written = {one for ballot in changed.come for one in _written(ballot)}
+    for replies, reply, adapter in written:
+        tallies[replies].side(reply).adapters.add(adapter)
+    doubtful = {one for ballot in changed.gone for one in _written(ballot)} - written
+    for replies, reply, adapter in doubtful - _still_written(session, task, doubtful):
+        tallies[replies].side(reply).adapters.discard(adapter)
 
 
 def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[str]]) -> list[Ballot]:
     return [Ballot(*row) for row in select_by(session, StoredVote, Ballot._fields, keys, values)]
+
+
+def _written(ballot: Ballot) -> Iterator[tuple[str, str, str]]:
+    """The adapters that wrote its replies: the two replies, that one, and the adapter."""
+    if ballot.chosen_adapter is not None:
+        yield ballot.replies, ballot.chosen_hash, ballot.chosen_adapter
+    if ballot.rejected_adapter is not None:
+        yield ballot.replies, ballot.rejected_hash, ballot.rejected_adapter
+
+
+def _still_written(session: Session, task: str, written: Collection[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """Those that any stored vote says: one vote of many is enough to know."""
+    keys = [(task, *one) for one in written]
+    found: set[tuple[str, str, str]] = set()
+    for side in ("chosen", "rejected"):
+        columns = ("replies", f"{side}_hash", f"{side}_adapter")
+        found |= {tuple(row) for row in first_of(session, StoredVote, columns, ("task", *columns), keys, "LIMIT 1")}
+    return found
 
 
 def _names(event_ids: Collection[str]) -> str | None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
-from pairing.held import Asked, Version, asked, generated, named, version_of
+from pairing.held import Asked, Naming, asked, generated, namings
 from pairing.opening import Closed, is_sealed, read_sealed
 from pairing.outcomes import DeadReason
 from pairing.rules.votes import Generated
@@ -30,8 +30,7 @@ class Accepted(NamedTuple):
     record: Record
     asked: Asked | None  # the prompt that it holds
     generated: Generated | None  # the generation that it holds
-    version: Version | None  # likewise, as one of several
-    names: tuple[str, ...]  # the generations that it names, each once
+    namings: tuple[Naming, ...]  # of the generations that it names or holds, each once
 
     @property
     def key(self) -> tuple[str, str]:
@@ -109,8 +108,7 @@ def _read(record: Record) -> Accepted | DeadLetter:
         return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
     body_hash, prompt = fingerprint(record.value), asked(event)
     holds = generated(event, prompt.hash) if prompt else None
-    version = version_of(event, holds, body_hash) if holds else None
-    return Accepted(event, record.value, body_hash, record, prompt, holds, version, tuple(named(event)))
+    return Accepted(event, record.value, body_hash, record, prompt, holds, namings(event, holds))
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

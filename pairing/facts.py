@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from pairing.decoding import Accepted
-from pairing.held import Asked, Version
+from pairing.held import Asked, Naming
 from pairing.holdout import Split, Splitter
 from pairing.rows import insert_all, select_by
 from pairing.tables import AskedPrompt, EventGeneration
@@ -17,10 +17,9 @@ class Facts:
 
     task: str
     events: dict[str, Accepted] = field(default_factory=dict)
-    versions: list[Version] = field(default_factory=list)
+    namings: list[Naming] = field(default_factory=list)
     prompts: dict[str, Asked] = field(default_factory=dict)
     new_prompts: dict[str, tuple[str, str | None, Split]] = field(default_factory=dict)  # prompt, tools and side, by hash
-    _names: list[tuple[str, str]] = field(default_factory=list)  # generations that are only named, and by which event
 
     def add(self, accepted: Accepted) -> None:
         """Take an event in that was not stored before."""
@@ -29,19 +28,14 @@ class Facts:
 
     def state(self, accepted: Accepted) -> None:
         """Take in what an event says, but not the event: its row is there."""
-        version = accepted.version
-        if version:
-            self.versions.append(version)
+        self.namings += accepted.namings
         if accepted.asked:
             self.prompts[accepted.asked.hash] = accepted.asked
-        self._names += [
-            (id_, accepted.event.event_id) for id_ in accepted.names if version is None or version.generation_id != id_
-        ]
 
     @property
     def generations(self) -> set[str]:
         """Those that the events name or hold."""
-        return {id_ for id_, _ in self._names} | {version.generation_id for version in self.versions}
+        return {naming.generation_id for naming in self.namings}
 
     def look_up_prompts(self, session: Session, split: Splitter) -> None:
         """Find which of the prompts are new, and their sides."""
@@ -57,8 +51,7 @@ class Facts:
             sqlalchemy.exc.IntegrityError: another worker has just stored one of the prompts.
         """
         insert_all(session, AskedPrompt, _PROMPT, [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()])
-        named = ((self.task, *name, None, None, None, None) for name in self._names)
-        insert_all(session, EventGeneration, ("task", *Version._fields), (*named, *((self.task, *one) for one in self.versions)))
+        insert_all(session, EventGeneration, ("task", *Naming._fields), [(self.task, *one) for one in self.namings])
 
 
 _PROMPT = ("task", "hash", "prompt", "tools", "split")

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ingest.events import (
+    AcceptanceEvent,
     ChoiceEvent,
+    EditEvent,
     ErasureEvent,
     Event,
     Feedback,
@@ -12,24 +14,32 @@ from ingest.events import (
     GenerationEvent,
     PreferenceEvent,
     Prompt,
+    RatingEvent,
     RegenerationEvent,
+    ScoreEvent,
 )
 from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
 from pairing.rules.votes import Generated, written_by
 
-RECORDED, CARRIED = "0", "1"
-"""How a version's rank begins."""
+RECORD, LINK, ALONE, SCORE = "", " ", "alone", "score"
+"""Places of events that do not stand by who says them: gateway's records; what connects generations, or edits; what is derived
+without any other event; and scores, of which all are compared."""
 
 
-class Version(NamedTuple):
-    """A generation as one event holds it. Of several the least rank counts, then the least event id."""
+class Naming(NamedTuple):
+    """An event names a generation, or holds it: then the last three say something of that. A row of EventGeneration."""
 
     generation_id: str
+    place: str  # as `place_of` says
     event_id: str
-    rank: str
-    prompt_hash: str
-    evaluation: bool
+    prompt_hash: str | None
+    evaluation: bool | None
     user: str | None
+
+    @property
+    def version(self) -> tuple[str, str]:
+        """Of several events that hold a generation the least counts: the gateway's record before what feedback carries."""
+        return self.place, self.event_id
 
 
 class Asked(NamedTuple):
@@ -92,10 +102,31 @@ def is_evaluation(event: Event) -> bool:
     return isinstance(event, GenerationEvent) and event.purpose == "evaluation"
 
 
-def version_of(event: Event, holds: Generated, body_hash: str) -> Version | None:
-    """The generation that an event holds, as one version of several."""
-    found = held(event)
-    if found is None:
-        return None
-    rank = (RECORDED if isinstance(event, GenerationEvent) else CARRIED) + body_hash
-    return Version(found.generation_id, event.event_id, rank, holds.prompt_hash, holds.evaluation, event.user)
+def place_of(event: Event) -> str:
+    """Which of the events on one generation can change what follows from this one: those in the same place.
+
+    Where there is a link or a new version of the generation, any of them can.
+    """
+    match event:
+        case GenerationEvent():
+            return RECORD
+        case RegenerationEvent():
+            return LINK
+        case EditEvent() if event.edit_of is not None:
+            return LINK
+        case RatingEvent() | AcceptanceEvent():
+            return ALONE
+        case ScoreEvent():
+            return SCORE
+        case _:
+            return event.by if event.user is None else f"{event.by} {event.user}"
+
+
+def namings(event: Event, holds: Generated | None) -> tuple[Naming, ...]:
+    """The generations that an event names or holds, each once. `holds` is what `generated` says."""
+    found, place = held(event), place_of(event)
+    names = [Naming(id_, place, event.event_id, None, None, None) for id_ in named(event)]
+    if found is None or holds is None:
+        return tuple(names)
+    version = Naming(found.generation_id, place, event.event_id, holds.prompt_hash, holds.evaluation, event.user)
+    return version, *(name for name in names if name.generation_id != found.generation_id)

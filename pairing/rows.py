@@ -195,8 +195,9 @@ def _copied(model: Model, columns: tuple[str, ...]) -> Sequence[str]:
 
 
 def _type(model: Model, column: str) -> str:
-    """As PostgreSQL's DDL has it."""
-    return str(table_of(model).c[column].type.compile(postgresql.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    """As PostgreSQL's DDL has it, without the order that it sorts in."""
+    type_ = table_of(model).c[column].type.compile(postgresql.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    return str(type_).partition(" COLLATE")[0]
 
 
 def _quoted(name: str) -> str:

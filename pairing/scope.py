@@ -1,22 +1,34 @@
-"""What must be derived together: events, those that share generations with them, and all that they rest on."""
+"""What must be derived together: events, those that share generations with them, and all that they rest on.
 
+Of a generation with many events only those are read that what is new can change: `held.place_of` tells which. So one more vote
+on a popular reply costs no more than the first.
+"""
+
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from ingest.events import Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
 from pairing.facts import Facts
-from pairing.held import Version, generated, reaches
+from pairing.held import ALONE, LINK, Naming, generated, place_of, reaches
 from pairing.outcomes import Outcome
-from pairing.rows import select_by
+from pairing.rows import first_of, select_by
 from pairing.rules.votes import Generated
 from pairing.tables import EventGeneration, StoredEvent
+
+FEW = 32
+"""A generation of so many events is read whole, whatever is new."""
+_COUNTS = "AND prompt_hash IS NOT NULL ORDER BY place LIMIT 1"
+_OF_GENERATION = ("task", "generation_id")
+Place = tuple[str, str]
+"""A generation, and a place among its events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where to start from: generations, and events that name none."""
+    """Where to start from: generations of which everything is derived again, and events."""
 
     generations: frozenset[str] = frozenset()
     events: frozenset[str] = frozenset()
@@ -33,72 +45,124 @@ class Scope:
     skeletons: frozenset[str]  # events whose content was removed: votes that they decided go
 
 
-@dataclass(slots=True)
-class _Reach:
-    events: dict[str, Event] = field(default_factory=dict)
-    stored: dict[str, str] = field(default_factory=dict)
-    skeletons: set[str] = field(default_factory=set)
-    generations: set[str] = field(default_factory=set)
-    versions: list[Version] = field(default_factory=list)
-
-
 def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
     """Read what the start and the fresh events, which are not written yet, reach."""
-    reach = _reach(session, start, fresh)
-    generations = _generations([*reach.versions, *fresh.versions], reach.events, fresh)
+    reach = _Reach(session, start, fresh)
+    reach.follow({(one.generation_id, one.place) for one in fresh.namings}, start.events)
     feedback = [event for event in reach.events.values() if isinstance(event, Feedback | PreferenceEvent)]
-    return Scope(feedback, generations, reach.stored, _decided(reach), frozenset(reach.skeletons))
+    return Scope(feedback, reach.generations(), reach.stored, _decided(reach.events), frozenset(reach.skeletons))
 
 
-def _reach(session: Session, start: Start, fresh: Facts) -> _Reach:
-    """Over everything that names the same generations."""
-    reach = _Reach({id_: accepted.event for id_, accepted in fresh.events.items()})
-    new_generations = set(start.generations | fresh.generations)
-    new_events = set(start.events)
-    while new_generations or new_events:
-        reach.generations |= new_generations
-        keys = [(fresh.task, id_) for id_ in new_generations]
-        known = select_by(session, EventGeneration, Version._fields, ("task", "generation_id"), keys)
-        new_events |= {row[1] for row in known}
-        reach.versions += [Version(*row) for row in known if row[2] is not None]
-        found = _load(session, fresh.task, new_events - reach.events.keys(), reach)
-        new_generations = {id_ for event in found for id_ in reaches(event)} - reach.generations
-        new_events = set()
-    return reach
+class _Reach:
+    """What is reached, step by step: events, and of each generation the version that counts."""
+
+    def __init__(self, session: Session, start: Start, fresh: Facts) -> None:
+        self.events = {id_: accepted.event for id_, accepted in fresh.events.items()}
+        self.stored: dict[str, str] = {}
+        self.skeletons: set[str] = set()
+        self._session = session
+        self._fresh = fresh
+        self._holders: dict[str, Event] = {}
+        self._versions = _least(fresh.namings)
+        links = {one.generation_id for one in fresh.namings if one.place == LINK}
+        self._to_be_whole = start.generations | links
+        self._popular: set[str] = set()
+        self._read: set[Place] = set()
+
+    def follow(self, places: Iterable[Place], event_ids: Collection[str]) -> None:
+        """Read the events of these places, and those of the places that they are in themselves, over any number of steps."""
+        opened: set[str] = set()
+        new, wanted = {*places, *((id_, LINK) for id_ in self._to_be_whole)}, set(event_ids)
+        while new or wanted:
+            unknown = {id_ for id_, _ in new} - opened
+            opened |= unknown
+            wanted |= self._open(unknown)
+            wanted |= self._in_places({(id_, place) for id_, place in new if id_ in self._popular and place != ALONE})
+            found = self._load(wanted - self.events.keys() - self.skeletons)
+            reached = {(id_, place_of(event)) for event in found for id_ in reaches(event)}
+            new = {one for one in reached if one[0] not in opened or one[0] in self._popular} - self._read
+            wanted = set()
+
+    def generations(self) -> Mapping[str, Generated]:
+        """What is known of the generations that were reached."""
+        missing = {one.event_id for one in self._versions.values()} - self.events.keys()
+        self._holders = {id_: event_adapter.validate_json(body) for id_, body, _ in self._rows(missing)}
+        return {id_: self._held(version) for id_, version in self._versions.items()}
+
+    def _open(self, generations: set[str]) -> set[str]:
+        """The events to be read of these generations, wherever they stand."""
+        keys = self._keys(generations)
+        names: defaultdict[str, list[Naming]] = defaultdict(list)
+        links_first = f"ORDER BY place LIMIT {FEW + 1}"
+        for row in first_of(self._session, EventGeneration, Naming._fields, _OF_GENERATION, keys, links_first):
+            names[row[0]].append(Naming(*row))
+        many = {id_ for id_, of_one in names.items() if len(of_one) > FEW}
+        self._popular |= many - self._all_of(many, names)
+        whole = [(self._fresh.task, id_) for id_ in many - self._popular]
+        rest = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, _OF_GENERATION, whole)]
+        read = [*(one for id_ in names.keys() - many for one in names[id_]), *rest]
+        self._versions = _least((*self._versions.values(), *read))
+        return {one.event_id for one in read}
+
+    def _all_of(self, many: set[str], first: Mapping[str, Sequence[Naming]]) -> set[str]:
+        """Of these generations those of which any event may change; of the others the version that counts stays."""
+        found = first_of(self._session, EventGeneration, _PLACE, _OF_GENERATION, self._keys(many), _COUNTS)
+        keys = [(self._fresh.task, *row) for row in found]
+        rows = select_by(self._session, EventGeneration, Naming._fields, ("task", *_PLACE), keys)
+        stored = _least(Naming(*row) for row in rows)
+        counting = _least((*stored.values(), *(one for id_, one in self._versions.items() if id_ in many)))
+        self._versions |= counting
+        changed = {id_ for id_, one in counting.items() if stored.get(id_) != one}
+        linked = {id_ for id_ in many if any(one.place == LINK for one in first[id_])}
+        return changed | linked | (many & self._to_be_whole)
+
+    def _in_places(self, places: set[Place]) -> set[str]:
+        self._read |= places
+        keys = [(self._fresh.task, *place) for place in places]
+        return {row[0] for row in select_by(self._session, EventGeneration, ("event_id",), ("task", *_PLACE), keys)}
+
+    def _load(self, ids: Collection[str]) -> list[Event]:
+        found = []
+        for event_id, body, outcome in self._rows(ids):
+            if not body:
+                self.skeletons.add(event_id)
+                continue
+            self.events[event_id] = event = event_adapter.validate_json(body)
+            self.stored[event_id] = outcome
+            found.append(event)
+        return found
+
+    def _rows(self, ids: Collection[str]) -> list[tuple[str, str, str]]:
+        keys = [(self._fresh.task, id_) for id_ in ids]
+        return select_by(self._session, StoredEvent, ("event_id", "body", "outcome"), ("task", "event_id"), keys)
+
+    def _keys(self, generations: Iterable[str]) -> list[tuple[str, str]]:
+        return [(self._fresh.task, id_) for id_ in generations]
+
+    def _held(self, version: Naming) -> Generated:
+        new = self._fresh.events.get(version.event_id)
+        holder = self.events.get(version.event_id) or self._holders[version.event_id]
+        found = new.generated if new else generated(holder, str(version.prompt_hash))
+        if found is None:
+            raise TypeError(f"event {version.event_id} holds no generation")
+        return found
 
 
-def _load(session: Session, task: str, ids: Collection[str], reach: _Reach) -> list[Event]:
-    rows = select_by(session, StoredEvent, ("event_id", "body", "outcome"), ("task", "event_id"), [(task, id_) for id_ in ids])
-    found = []
-    for event_id, body, outcome in rows:
-        if not body:
-            reach.skeletons.add(event_id)
-            continue
-        reach.events[event_id] = event = event_adapter.validate_json(body)
-        reach.stored[event_id] = outcome
-        found.append(event)
-    return found
+_PLACE = ("generation_id", "place")
 
 
-def _generations(versions: Iterable[Version], known: Mapping[str, Event], fresh: Facts) -> Mapping[str, Generated]:
-    """Of each generation the version that counts: a recorded one before carried ones, then the smallest hash."""
-    best: dict[str, Version] = {}
-    for version in versions:
-        other = best.setdefault(version.generation_id, version)
-        if (version.rank, version.event_id) < (other.rank, other.event_id):
-            best[version.generation_id] = version
-    return {id_: _held(version, known, fresh) for id_, version in best.items()}
+def _least(namings: Iterable[Naming]) -> dict[str, Naming]:
+    """Of each generation that is held the version that counts."""
+    least: dict[str, Naming] = {}
+    for one in namings:
+        if one.prompt_hash is not None:
+            other = least.setdefault(one.generation_id, one)
+            if one.version < other.version:
+                least[one.generation_id] = one
+    return least
 
 
-def _held(version: Version, known: Mapping[str, Event], fresh: Facts) -> Generated:
-    new = fresh.events.get(version.event_id)
-    found = new.generated if new else generated(known[version.event_id], version.prompt_hash)
-    if found is None:
-        raise TypeError(f"event {version.event_id} holds no generation")
-    return found
-
-
-def _decided(reach: _Reach) -> dict[str, Outcome]:
+def _decided(events: Mapping[str, Event]) -> dict[str, Outcome]:
     """Outcomes of the gateway's records."""
-    recorded = (event for event in reach.events.values() if isinstance(event, GenerationEvent))
+    recorded = (event for event in events.values() if isinstance(event, GenerationEvent))
     return {one.event_id: Outcome.EVALUATION if one.purpose == "evaluation" else Outcome.RECORDED for one in recorded}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from ingest.events import Event, Message, event_adapter
-from pairing.held import asked, reaches
+from pairing.held import asked, place_of, reaches
 from pairing.identity import prompt_hash, prompt_json
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, select_by, update_by
@@ -39,8 +39,8 @@ def strip(session: Session, task: str, event_ids: Collection[str], outcome: Outc
     keys = [(task, id_) for id_ in sorted(event_ids)]
     rows = [row for row in select_by(session, StoredEvent, ("event_id", "type", "body"), _KEY, keys) if row[2]]
     events = [event_adapter.validate_json(body) for _, _, body in rows]
-    reached = {(task, generation_id, event.event_id) for event in events for generation_id in reaches(event)}
-    delete_by(session, EventGeneration, ("task", "generation_id", "event_id"), reached)
+    reached = {(task, id_, place_of(event), event.event_id) for event in events for id_ in reaches(event)}
+    delete_by(session, EventGeneration, ("task", "generation_id", "place", "event_id"), reached)
     emptied = [(task, id_, None, "", "", Outcome.APPLIED if type_ == "erasure" else outcome) for id_, type_, _ in rows]
     update_by(session, StoredEvent, _KEY, _EMPTIED, emptied)
     return Stripped({row[0] for row in rows}, {key[1] for key in reached}, prompts_of(events))

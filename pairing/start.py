@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, literal, or_, select
+from sqlalchemy import delete, literal, select
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
@@ -11,7 +11,7 @@ from ingest.database import UtcDateTime
 from ingest.log import LogMoved
 from ingest.settings import Settings, TaskSettings
 from pairing.derive import lock
-from pairing.held import CARRIED
+from pairing.held import RECORD
 from pairing.holdout import keep_holdout
 from pairing.rows import insert_new, table_of, update_by
 from pairing.rules.in_force import rules_of
@@ -69,8 +69,8 @@ def mark_all(session: Session, task: str, now: datetime) -> None:
     """Mark everything of a task to be derived again."""
     names, events, marks = table_of(EventGeneration), table_of(StoredEvent), table_of(Mark)
     at = literal(now, UtcDateTime)
-    by_feedback = names.c.task == task, or_(names.c.rank.is_(None), names.c.rank >= CARRIED)
-    named = select(literal(task), literal("generation"), names.c.generation_id, at).where(*by_feedback).distinct()
+    named = select(literal(task), literal("generation"), names.c.generation_id, at).distinct()
+    named = named.where(names.c.task == task, names.c.place != RECORD)
     ready = select(literal(task), literal("event"), events.c.event_id, at)
     ready = ready.where(events.c.task == task, events.c.type == "preference")
     for marked in (named, ready):

@@ -13,7 +13,7 @@ from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
 from pairing.decoding import Accepted, Batch, in_conflict, received_at
 from pairing.facts import Facts
-from pairing.held import held, named, reaches
+from pairing.held import place_of, reaches
 from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
 from pairing.rows import delete_by, insert_all, select_by, update_by
@@ -96,7 +96,7 @@ def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> No
     fresh.facts.write(session)
     write_events(session, events.values(), {id_: _first_outcome(one.event, known_task) for id_, one in events.items()})
     marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
-    alone = {id_ for id_, one in events.items() if not held(one.event) and not any(named(one.event))}
+    alone = {id_ for id_, one in events.items() if not one.namings}
     marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
     insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])
 
@@ -143,11 +143,12 @@ class _Sorting:
 
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
-        here = [(self._task, old.event_id)]
-        delete_by(self._session, EventGeneration, ("task", "event_id"), here)
+        reached, place = set(reaches(old)), place_of(old)
+        names = [(self._task, id_, place, old.event_id) for id_ in reached]
+        delete_by(self._session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [_row(new, _first_outcome(new.event, True))])
         self._facts.state(new)
-        self._generations |= set(reaches(old))
+        self._generations |= reached
         self._events.add(old.event_id)
 
 

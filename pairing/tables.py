@@ -42,10 +42,11 @@ class EventGeneration(SQLModel, table=True):
 
     task: str = Field(primary_key=True)
     generation_id: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True)
-    rank: str | None = Field(
-        None, description="0 (recorded) or 1 (carried), then the SHA-256 of the event's body: the least counts. None: only named."
+    place: str = Field(
+        sa_column=Column(Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+        description="As held.place_of says, in the order of code points: what must be derived together stands together.",
     )
+    event_id: str = Field(primary_key=True)
     prompt_hash: str | None = Field(None, description="Of the generation that it holds; none where it does not.")
     evaluation: bool | None = Field(None, description="Likewise.")
     user: str | None = Field(None, description="Likewise.")

@@ -17,6 +17,7 @@ class Screen:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
         self._rows: dict[str, TaskID] = {}
+        self._phase: TaskID | None = None
 
     def __enter__(self) -> "Screen":
         self._bars.start()
@@ -35,3 +36,10 @@ class Screen:
         if row is None:
             row = self._rows[name] = self._bars.add_task(name, total=total)
         self._bars.update(row, completed=done, total=total)
+
+    def go_through(self, name: str, done: int, total: int) -> None:
+        """As `count`, of phases that follow each other: the one before has ended, whether or not its last step was seen."""
+        self.count(name, done, total)
+        before, self._phase = self._phase, self._rows[name]
+        if before is not None and before != self._phase:
+            self._bars.update(before, completed=self._bars.tasks[self._bars.task_ids.index(before)].total)

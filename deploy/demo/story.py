@@ -81,7 +81,7 @@ class Scene:
             self.screen.count(f"pairs by {source}", count)
         round_ = self.watch.round()
         if round_ and (progress := self.watch.progress(round_.adapter)):
-            self.screen.count(f"round: {progress.phase}", progress.step, progress.steps)
+            self.screen.go_through(f"round: {progress.phase}", progress.step, progress.steps)
 
 
 def tell(settings: Settings, screen: Screen) -> Told:

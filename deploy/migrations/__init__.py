@@ -12,15 +12,15 @@ from ingest.database import Database
 _LOCK = 0x77686574
 
 
-def upgrade(url: str) -> None:
-    """Bring the database to the newest tables. Safe to call by several processes at once.
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database to the tables of a revision, the newest unless told. Safe to call by several processes at once.
 
     Raises:
         sqlalchemy.exc.OperationalError: the database does not answer.
     """
     database = Database(url)
     try:
-        _upgrade(database.engine)
+        _upgrade(database.engine, revision)
     finally:
         database.close()
 
@@ -33,10 +33,10 @@ def config(connection: Connection) -> Config:
     return alembic
 
 
-def _upgrade(engine: Engine) -> None:
+def _upgrade(engine: Engine, revision: str) -> None:
     with engine.connect() as connection, connection.begin():
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        command.upgrade(config(connection), "head")
+        command.upgrade(config(connection), revision)

@@ -1,5 +1,6 @@
 """Migrations make exactly the tables that the stages describe, on both databases."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,17 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlmodel import select
 
 from deploy.migrations import upgrade
 from deploy.migrations.tables import compare_type, metadata
 from ingest.database import Database
+from ingest.events import Event, canonical
+from pairing.held import place_of
+from pairing.rows import insert_all
+from pairing.tables import EventGeneration, StoredEvent
+from tests.services.feedback import event, generation, ref
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 4
@@ -43,3 +51,40 @@ def test_processes_that_upgrade_at_once_do_not_harm_each_other(url: str) -> None
     started = [subprocess.Popen(command, cwd=ROOT) for _ in range(AT_ONCE)]
     assert [process.wait(60) for process in started] == [0] * AT_ONCE
     assert differences(url) == []
+
+
+def test_what_an_older_revision_stored_stands_where_a_new_event_would(url: str) -> None:
+    histories = [generation("g", "one", "other"), *(_said(number) for number in range(len(KINDS)))]
+    upgrade(url, "0003")
+    database = Database(url)
+    with database.begin() as session:
+        for one in histories:
+            body = canonical(one).decode()
+            row = {"task": one.task, "event_id": one.event_id, "type": one.type, "user": one.user, "outcome": "voted"}
+            times = {"occurred_at": one.occurred_at, "received_at": one.occurred_at}
+            insert_all(session, StoredEvent, (*row, *times, "body", "body_hash"), [(*row.values(), *times.values(), body, "")])
+            name = {"task": one.task, "generation": "g", "event": one.event_id}
+            session.connection().execute(text(_NAMED), name)
+    database.close()
+    upgrade(url)
+    with contextlib.closing(Database(url)) as upgraded, upgraded.read() as session:
+        places = dict(session.exec(select(EventGeneration.event_id, EventGeneration.place)).all())
+    assert places == {one.event_id: place_of(one) for one in histories}
+
+
+KINDS: list[dict[str, Any]] = [
+    {"type": "choice", "shown": [ref("g"), ref("g", 1)], "picked": "tie", "user": "ann b"},
+    {"type": "choice", "shown": [ref("g"), ref("g", 1)], "picked": "tie", "by": "expert"},
+    {"type": "edit", "reply": ref("g"), "saved": "mine", "user": "\u00e9 \U0001f600"},
+    {"type": "edit", "reply": ref("g"), "saved": "mine", "edit_of": "event-2"},
+    {"type": "regeneration", "reply": ref("g"), "replacement": "h"},
+    {"type": "acceptance", "reply": ref("g"), "user": "ann"},
+    {"type": "rating", "reply": ref("g"), "thumb": "up"},
+    {"type": "score", "reply": ref("g"), "criterion": "short", "value": 1.0, "by": "criterion"},
+]
+_NAMED = "INSERT INTO event_generations (task, generation_id, event_id) VALUES (:task, :generation, :event)"
+
+
+def _said(number: int) -> Event:
+    fields = {"user": None} | KINDS[number]
+    return event(fields.pop("type"), f"event-{number}", **fields)

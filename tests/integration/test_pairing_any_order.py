@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 from ingest.database import Database
 from ingest.events import Event
 from ingest.settings import Settings
+from pairing import scope
 from pairing.worker import Worker
 from tests.services.feedback import choice, record, ref
 from tests.services.histories import SETTINGS, WORLD, events
@@ -83,9 +84,9 @@ class Workers(RuleBasedStateMachine):
         self.sent: list[Event] = []
         self.settings = settings_for()
 
-    @initialize(settings=SETTINGS, asked=st.sampled_from([True, True, True, False]))
-    def begin(self, settings: Settings, asked: bool) -> None:
-        self.settings = settings
+    @initialize(settings=SETTINGS, asked=st.sampled_from([True, True, True, False]), few=st.sampled_from([scope.FEW, 1, 0]))
+    def begin(self, settings: Settings, asked: bool, few: int) -> None:
+        self.settings, scope.FEW = settings, few
         if asked:
             self.append(WORLD)
 
@@ -182,10 +183,12 @@ def run(examples: int, empty: Callable[[], contextlib.AbstractContextManager[str
     tried = settings(
         max_examples=examples, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
     )
+    few = scope.FEW
     try:
         run_state_machine_as_test(OnEmpty, settings=tried)
     finally:
         gc.unfreeze()
+        scope.FEW = few
 
 
 @pytest.mark.parametrize("examples", [28, pytest.param(3_000, marks=pytest.mark.long)])

@@ -17,8 +17,10 @@ from ingest.events import (
     Generation,
     GenerationEvent,
     PreferenceEvent,
+    RatingEvent,
+    RegenerationEvent,
     ReplyRef,
-    canonical,
+    ScoreEvent,
 )
 from ingest.settings import HoldoutSettings, TaskSettings
 
@@ -111,13 +113,13 @@ class Story:
 
     @cached_property
     def generations(self) -> dict[str, tuple[Generation, str]]:
-        """The version that counts, and the event that holds it: the gateway's record before what feedback carries, then the
-        event with the smaller SHA-256."""
-        recorded = [(0, sha256(canonical(event)), event.event_id, event) for event in self.of(GenerationEvent)]
+        """The version that counts, and the event that holds it: the gateway's record before what feedback carries, and that by
+        who says what, then by event id."""
+        recorded = [("", event.event_id, event) for event in self.of(GenerationEvent)]
         carrying = [(event, one) for event in self.events if (one := getattr(event, "generation", None))]
-        carried = [(1, sha256(canonical(event)), event.event_id, one) for event, one in carrying]
-        best_last = sorted([*recorded, *carried], key=lambda one: one[:3], reverse=True)
-        return {version.generation_id: (version, event_id) for *_, event_id, version in best_last}
+        carried = [(_standing_of(event), event.event_id, one) for event, one in carrying]
+        best_last = sorted([*recorded, *carried], key=lambda one: one[:2], reverse=True)
+        return {version.generation_id: (version, event_id) for _, event_id, version in best_last}
 
     @cached_property
     def choices(self) -> dict[str, ChoiceEvent]:
@@ -236,6 +238,17 @@ class Story:
             behind=(says | {reply.held_by for reply in compared}) - {""},
             compared=compared,
         )
+
+
+def _standing_of(event: Event) -> str:
+    """Of what carries a generation: links come first, then thumbs and acceptances, and the others by who they are of."""
+    if isinstance(event, RegenerationEvent) or (isinstance(event, EditEvent) and event.edit_of is not None):
+        return " "
+    if isinstance(event, AcceptanceEvent | RatingEvent):
+        return "alone"
+    if isinstance(event, ScoreEvent):
+        return "score"
+    return event.by + (f" {event.user}" if event.user is not None else "")
 
 
 def person(event: Event) -> Hashable:

@@ -1,0 +1,111 @@
+"""On a generation with many events only those are read, and derived again, that what is new can change."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from ingest.events import Event
+from ingest.log import Record
+from pairing import scope
+from pairing.decoding import decode
+from pairing.facts import Facts
+from pairing.scope import Start, scope_of
+from tests.services.feedback import TASK, acceptance, choice, edit, event, generation, held, record, ref, regeneration
+from tests.services.ledger import Ledger
+
+ASKED = generation("g", "one", "other")
+PEOPLE = 50
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scope, "FEW", 3)
+
+
+def by(number: int, picked: int = 0, **fields: object) -> Event:
+    return choice(f"c{number:03}", ref("g", picked), ref("g"), ref("g", 1), user=f"user-{number:03}", **fields)
+
+
+def votes() -> Sequence[Event]:
+    return [by(number) for number in range(PEOPLE)]
+
+
+def rating(event_id: str, **fields: object) -> Event:
+    return event("rating", event_id, reply=ref("g"), thumb="up", **fields)
+
+
+def reached(ledger: Ledger, *new: Event) -> set[str]:
+    """The stored events that are derived again when these come."""
+    facts = Facts(TASK)
+    appended = [record(one) for one in new]
+    records = [Record(0, offset, 0, one.key, one.value, ()) for offset, one in enumerate(appended)]
+    for accepted in decode(records).events.values():
+        facts.add(accepted)
+    with ledger.database.read() as session:
+        return set(scope_of(session, Start(), facts).stored)
+
+
+@pytest.mark.parametrize(
+    ("new", "again"),
+    [
+        (by(999), set()),
+        (choice("again", "none", ref("g"), ref("g", 1), user="user-007", at=9), {"c007"}),
+        (edit("e", "g", "my own", user="user-007"), {"c007"}),
+        (acceptance("a", "g", user="user-007"), set()),
+        (rating("r", user="user-007"), set()),
+        (rating("r", user=None), set()),
+        (event("score", "s", reply=ref("g"), criterion="short", value=1.0, by="criterion"), set()),
+        (generation("g", "another", event_id="h", prompt="Later."), {"g"}),
+    ],
+    ids=["a choice", "another choice", "an edit", "an acceptance", "a rating", "nobody's rating", "a score", "a later record"],
+)
+def test_what_nobody_else_said_changes_by_it_is_not_read(ledger: Ledger, new: Event, again: set[str]) -> None:
+    ledger.add(ASKED, *votes())
+    assert reached(ledger, new) == again
+
+
+@pytest.mark.parametrize(
+    "new",
+    [regeneration("l", "g", "h"), edit("e", "g", "my own", edit_of="earlier"), generation("g", "earlier", event_id="a")],
+    ids=["a link", "an edit of an edit", "an earlier record"],
+)
+def test_what_can_change_anything_reads_all(ledger: Ledger, new: Event) -> None:
+    ledger.add(ASKED, *votes())
+    assert reached(ledger, new) == {"g", *(one.event_id for one in votes())}
+
+
+def test_what_waits_for_its_generation_is_read_when_that_comes(ledger: Ledger) -> None:
+    ledger.add(*votes())
+    assert not reached(ledger, by(999))
+    assert len(reached(ledger, ASKED)) == PEOPLE
+    assert ledger.add(ASKED).pair().votes_for == PEOPLE
+
+
+def test_of_carried_generations_another_one_counts_only_when_it_comes_before(ledger: Ledger) -> None:
+    carried = held("g", "one", "other")
+    ledger.add(*(by(number, generation=carried) for number in range(100, 100 + PEOPLE)))
+    assert not reached(ledger, by(999, generation=held("g", "changed", "other")))
+    assert len(reached(ledger, by(0, generation=held("g", "changed", "other")))) == PEOPLE
+    ledger.add(by(0, generation=held("g", "changed", "other")))
+    assert ledger.pairs() == [("changed", "other")]
+    assert ledger.pair().votes_for == PEOPLE + 1
+
+
+def test_an_acceptance_of_a_popular_reply_closes_the_chain_that_leads_to_it(ledger: Ledger) -> None:
+    ledger.add(ASKED, generation("h", "worse"), *votes(), regeneration("l", "h", "g"), acceptance("a", "g", at=99, user="zoe"))
+    assert ("one", "worse") in ledger.pairs()
+    ledger.add(acceptance("b", "g", 1, at=100, user="yan"))
+    assert ("other", "worse") in ledger.pairs()
+    assert ("one", "worse") not in ledger.pairs()
+
+
+def test_an_adapter_stays_named_while_any_vote_says_that_it_wrote_a_reply(ledger: Ledger) -> None:
+    first, second = (generation(id_, "one", "other", adapter=f"{TASK}-r00000{id_}") for id_ in "12")
+    shown = [choice(f"c{id_}{who}", ref(id_), ref(id_), ref(id_, 1), user=who) for id_ in "12" for who in ("ann", "ben")]
+    ledger.add(first, second, *shown)
+    assert ledger.pair().chosen_adapters == f'["{TASK}-r000001", "{TASK}-r000002"]'
+    ledger.add(choice("none", "none", ref("1"), ref("1", 1), at=9, user="ann"))
+    assert ledger.pair().chosen_adapters == f'["{TASK}-r000001", "{TASK}-r000002"]'
+    ledger.add(choice("none too", "none", ref("1"), ref("1", 1), at=9, user="ben"))
+    assert ledger.pair().chosen_adapters == f'["{TASK}-r000002"]'
+    assert ledger.pair().rejected_adapters == f'["{TASK}-r000002"]'
