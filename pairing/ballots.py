@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlmodel import Session
 
-from pairing.identity import replies_hash, reply_hash
-from pairing.rows import delete_by, first_of, insert_all, select_by
+from pairing import rows
+from pairing.identity import replies_hash
+from pairing.rows import delete_by, first_of, select_by
 from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
@@ -68,7 +70,7 @@ class Changes(NamedTuple):
 
 def ballot_of(task: str, vote: Vote) -> Ballot:
     """The vote as it is stored."""
-    chosen, rejected = reply_hash(vote.chosen), reply_hash(vote.rejected)
+    chosen, rejected = vote.chosen.hash, vote.rejected.hash
     revision, occurred_at, _ = vote.order
     return Ballot(
         task,
@@ -101,17 +103,23 @@ def on(session: Session, task: str, replies: Collection[str]) -> list[Ballot]:
 def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
     """What is to be deleted and inserted so that the derived votes stand where the stored ones do."""
     before, after = set(stored), set(derived)
+    if not before:
+        return Changes([], list(after))
     return Changes(list(before - after), list(after - before))
 
 
-def write(session: Session, changed: Changes) -> None:
-    """Delete and insert the votes."""
-    delete_by(session, StoredVote, _KEY, [ballot[:3] for ballot in changed.gone])
-    insert_all(session, StoredVote, Ballot._fields, changed.come)
+def delete(session: Session, gone: Sequence[Ballot]) -> None:
+    """Delete these votes."""
+    delete_by(session, StoredVote, _KEY, [ballot[:3] for ballot in gone])
+
+
+def inserting(session: Session, come: Sequence[Ballot]) -> AbstractContextManager[None]:
+    """Insert these votes; it goes on during the block, as with rows.inserting."""
+    return rows.inserting(session, StoredVote, Ballot._fields, come)
 
 
 def count(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally], counted_before: Collection[str]) -> None:
-    """Bring the tallies up to date, before the changes are written. Of each voter's votes on two replies the last counts.
+    """Bring the tallies up to date, before anything is deleted or inserted. Of each voter's votes on two replies the last counts.
 
     `counted_before` names the replies that had votes: only of those can there be stored ones by the same voters.
     """
@@ -128,7 +136,7 @@ def count(session: Session, task: str, changed: Changes, tallies: Mapping[str, T
 
 
 def note_adapters(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally]) -> None:
-    """Keep which adapters wrote each side, over all votes; after the changes are written."""
+    """Keep which adapters wrote each side, over all votes; after those that go are deleted."""
     written = {one for ballot in changed.come for one in _written(ballot)}
     for replies, reply, adapter in written:
         tallies[replies].side(reply).adapters.add(adapter)

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from ingest.events import Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
 from pairing.held import Asked, Naming, asked, generated, namings
+from pairing.holdout import Split, Splitter
 from pairing.opening import Closed, is_sealed, read_sealed
 from pairing.outcomes import DeadReason
 from pairing.rules.votes import Generated
@@ -28,7 +29,9 @@ class Accepted(NamedTuple):
     body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
+    row: tuple[Any, ...]  # what is stored of it, but for its outcome
     asked: Asked | None  # the prompt that it holds
+    split: Split | None  # the side of that
     generated: Generated | None  # the generation that it holds
     namings: tuple[Naming, ...]  # of the generations that it names or holds, each once
 
@@ -48,8 +51,8 @@ class Batch:
     closed: list[Closed] = field(default_factory=list)
 
 
-def decode(records: Iterable[Record], into: Batch | None = None) -> Batch:
-    """Sort records out, after those of the batch `into`.
+def decode(records: Iterable[Record], split: Splitter, into: Batch | None = None) -> Batch:
+    """Sort records out, after those of the batch `into`. All that follows from a record alone is found here.
 
     Of two bodies under one id in a batch the smaller hash stays. What the log has emptied of its content is no event.
     """
@@ -57,16 +60,16 @@ def decode(records: Iterable[Record], into: Batch | None = None) -> Batch:
     for record in records:
         if is_emptied(record):
             continue
-        found = _read_closed(record) if is_sealed(record) else _read(record)
+        found = _read_closed(record) if is_sealed(record) else _read(record, split)
         if isinstance(found, DeadLetter):
             batch.dead[found.id] = found
             continue
         if isinstance(found, Closed):
             batch.closed.append(found)
             continue
-        first = batch.events.get(found.key, found)
-        batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
-        if larger.body_hash != batch.events[found.key].body_hash:
+        first = batch.events.setdefault(found.key, found)
+        if first.body_hash != found.body_hash:
+            batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
             batch.lost.append(larger)
     return batch
 
@@ -98,17 +101,21 @@ def _read_closed(record: Record) -> Closed | DeadLetter:
     return unreadable(record) if sealed is None else Closed(sealed, record)
 
 
-def _read(record: Record) -> Accepted | DeadLetter:
+def _read(record: Record, split: Splitter) -> Accepted | DeadLetter:
+    body = record.value
     try:
-        event = event_adapter.validate_json(record.value)
+        event = event_adapter.validate_json(body)
         event.occurred_at.astimezone(UTC)
     except ValidationError as error:
-        return _dead(DeadReason.INVALID, _sentences(error), record.value, record)
+        return _dead(DeadReason.INVALID, _sentences(error), body, record)
     except OverflowError:
-        return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", record.value, record)
-    body_hash, prompt = fingerprint(record.value), asked(event)
+        return _dead(DeadReason.INVALID, "occurred_at: not a time that UTC can say", body, record)
+    body_hash, prompt = fingerprint(body), asked(event)
     holds = generated(event, prompt.hash) if prompt else None
-    return Accepted(event, record.value, body_hash, record, prompt, holds, namings(event, holds))
+    side = split(prompt.value) if prompt else None
+    times = event.occurred_at, received_at(record)
+    row = event.task, event.event_id, event.type, event.user, *times, body.decode(), body_hash
+    return Accepted(event, body, body_hash, record, row, prompt, side, holds, namings(event, holds))
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

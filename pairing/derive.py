@@ -1,7 +1,7 @@
 """Deriving: what follows from events together. The difference of votes, pairs and outcomes is written."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
 from pairing.rules.votes import Derived, Opinion, Vote
 from pairing.scope import Scope, Start, scope_of
-from pairing.store import Fresh, write_events
+from pairing.store import Fresh, writing_events
 from pairing.tables import Mark, RulesInForce, StoredEvent
 
 _MOST_MARKS = 5_000
@@ -41,17 +41,17 @@ class Deriver:
     def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
         """Write the fresh events and what they change. Returns the outcomes that are new."""
         scope = scope_of(self.session, fresh.start, fresh.facts)
-        derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
-        matches = self._rate(scope, derived.ratings)
-        before = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
-        stored = [*before, *matches.stored]
-        self._write_votes(stored, [*derived.votes, *matches.derived], fresh.facts)
+        with fresh.facts.writing(self.session):
+            derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
         outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
-        fresh.facts.write(self.session)
-        write_events(self.session, fresh.facts.events.values(), outcomes)
-        changed = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
+        with writing_events(self.session, fresh.facts.events.values(), outcomes):
+            votes = self._ballots(derived.votes)
+            changed = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
         rows = [(self.task, id_, outcome.value) for id_, outcome in changed.items()]
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
+        matches = self._rate(scope, derived.ratings)
+        before = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
+        self._write_votes([*before, *matches.stored], votes | self._ballots(matches.derived), fresh.facts)
         return changed | {id_: outcomes[id_] for id_ in fresh.facts.events}
 
     def derive_marked(self) -> tuple[Mapping[str, Outcome], bool]:
@@ -68,8 +68,10 @@ class Deriver:
         most = self.settings.pairing.rating_pairs_per_prompt
         return ratings.write(self.session, self.task, stored, opinions, most) if stored or opinions else Matches((), ())
 
-    def _write_votes(self, stored: Sequence[Ballot], votes: Sequence[Vote], facts: Facts) -> None:
-        derived = {ballots.ballot_of(self.task, vote): vote for vote in votes}
+    def _ballots(self, votes: Iterable[Vote]) -> dict[Ballot, Vote]:
+        return {ballots.ballot_of(self.task, vote): vote for vote in votes}
+
+    def _write_votes(self, stored: Sequence[Ballot], derived: Mapping[Ballot, Vote], facts: Facts) -> None:
         changed = ballots.changes(stored, derived)
         had = changed.replies | {ballot.replies for ballot in stored}
         standing = pairs.load(self.session, self.task, had - _never_asked(changed, facts))
@@ -78,17 +80,11 @@ class Deriver:
             if ballot.replies not in standing.tallies:
                 standing.tallies[ballot.replies] = _tally(ballot, derived[ballot])
         ballots.count(self.session, self.task, changed, standing.tallies, before)
-        ballots.write(self.session, changed)
+        ballots.delete(self.session, changed.gone)
         ballots.note_adapters(self.session, self.task, changed, standing.tallies)
-        pairs.write(
-            self.session,
-            self.task,
-            standing.tallies.values(),
-            standing.before,
-            self.settings.pairing.sources,
-            facts.new_prompts,
-            self.now,
-        )
+        with ballots.inserting(self.session, changed.come):
+            difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now)
+        difference.write(self.session, facts.new_prompts)
 
 
 def try_lock(session: Session, task: str, alone: bool) -> bool:
@@ -116,8 +112,7 @@ def _lock(session: Session, function: str, task: str) -> Any:
 
 
 def _tally(ballot: Ballot, vote: Vote) -> Tally:
-    chosen, rejected = Side(vote.chosen, ballot.chosen_hash), Side(vote.rejected, ballot.rejected_hash)
-    return Tally(ballot.prompt_hash, ballot.replies, chosen, rejected)
+    return Tally(ballot.prompt_hash, ballot.replies, Side(*vote.chosen), Side(*vote.rejected))
 
 
 def _never_asked(changed: Changes, facts: Facts) -> set[str]:

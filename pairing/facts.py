@@ -1,14 +1,19 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
 from pairing.decoding import Accepted
-from pairing.held import Asked, Naming
-from pairing.holdout import Split, Splitter
-from pairing.rows import insert_all, select_by
+from pairing.held import Naming
+from pairing.holdout import Split
+from pairing.rows import insert_all, inserting, select_by
 from pairing.tables import AskedPrompt, EventGeneration
+
+SplitPrompt = tuple[str, str | None, Split]
+"""A prompt and its tools as canonical JSON, and its side."""
 
 
 @dataclass(slots=True)
@@ -18,8 +23,8 @@ class Facts:
     task: str
     events: dict[str, Accepted] = field(default_factory=dict)
     namings: list[Naming] = field(default_factory=list)
-    prompts: dict[str, Asked] = field(default_factory=dict)
-    new_prompts: dict[str, tuple[str, str | None, Split]] = field(default_factory=dict)  # prompt, tools and side, by hash
+    prompts: dict[str, SplitPrompt] = field(default_factory=dict)  # by hash
+    new_prompts: dict[str, SplitPrompt] = field(default_factory=dict)  # those that were never asked before
 
     def add(self, accepted: Accepted) -> None:
         """Take an event in that was not stored before."""
@@ -29,20 +34,19 @@ class Facts:
     def state(self, accepted: Accepted) -> None:
         """Take in what an event says, but not the event: its row is there."""
         self.namings += accepted.namings
-        if accepted.asked:
-            self.prompts[accepted.asked.hash] = accepted.asked
+        if accepted.asked and accepted.split:
+            self.prompts[accepted.asked.hash] = accepted.asked.prompt, accepted.asked.tools, accepted.split
 
     @property
     def generations(self) -> set[str]:
         """Those that the events name or hold."""
         return {naming.generation_id for naming in self.namings}
 
-    def look_up_prompts(self, session: Session, split: Splitter) -> None:
-        """Find which of the prompts are new, and their sides."""
-        kept = select_by(session, AskedPrompt, ("hash",), ("task", "hash"), [(self.task, one) for one in self.prompts])
-        for hashed in self.prompts.keys() - {row[0] for row in kept}:
-            one = self.prompts[hashed]
-            self.new_prompts[hashed] = one.prompt, one.tools, split(one.value)
+    def look_up_prompts(self, session: Session) -> None:
+        """Find which of the prompts are new."""
+        rows = select_by(session, AskedPrompt, ("hash",), ("task", "hash"), [(self.task, one) for one in self.prompts])
+        kept = {row[0] for row in rows}
+        self.new_prompts = {hashed: prompt for hashed, prompt in self.prompts.items() if hashed not in kept}
 
     def write(self, session: Session) -> None:
         """Insert all but the events themselves.
@@ -50,8 +54,16 @@ class Facts:
         Raises:
             sqlalchemy.exc.IntegrityError: another worker has just stored one of the prompts.
         """
+        with self.writing(session):
+            pass
+
+    @contextmanager
+    def writing(self, session: Session) -> Iterator[None]:
+        """As `write`; it goes on during the block, as with rows.inserting."""
         insert_all(session, AskedPrompt, _PROMPT, [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()])
-        insert_all(session, EventGeneration, ("task", *Naming._fields), [(self.task, *one) for one in self.namings])
+        names = [(self.task, *one) for one in self.namings]
+        with inserting(session, EventGeneration, ("task", *Naming._fields), names):
+            yield
 
 
 _PROMPT = ("task", "hash", "prompt", "tools", "split")

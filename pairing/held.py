@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ingest.events import (
-    AcceptanceEvent,
     ChoiceEvent,
     EditEvent,
     ErasureEvent,
@@ -14,16 +13,15 @@ from ingest.events import (
     GenerationEvent,
     PreferenceEvent,
     Prompt,
-    RatingEvent,
     RegenerationEvent,
     ScoreEvent,
 )
-from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
+from pairing.identity import prompt_hash, prompt_json, text_of, tools_json
 from pairing.rules.votes import Generated, written_by
 
-RECORD, LINK, ALONE, SCORE = "", " ", "alone", "score"
-"""Places of events that do not stand by who says them: gateway's records; what connects generations, or edits; what is derived
-without any other event; and scores, of which all are compared."""
+LINK, RECORD, ALONE, SCORE = "", " ", "alone", "score"
+"""Places of events that do not stand by who says them: what connects generations, or edits, before all others; the gateway's
+record; what is derived without any other event; and scores, of which all are compared."""
 
 
 class Naming(NamedTuple):
@@ -37,9 +35,9 @@ class Naming(NamedTuple):
     user: str | None
 
     @property
-    def version(self) -> tuple[str, str]:
+    def version(self) -> tuple[bool, str, str]:
         """Of several events that hold a generation the least counts: the gateway's record before what feedback carries."""
-        return self.place, self.event_id
+        return self.place != RECORD, self.place, self.event_id
 
 
 class Asked(NamedTuple):
@@ -52,14 +50,14 @@ class Asked(NamedTuple):
 
 
 def named(event: Event) -> Iterator[str]:
-    """The generations that a feedback is about, each once."""
+    """The generations that a feedback is about."""
     match event:
         case GenerationEvent() | PreferenceEvent() | ErasureEvent():
             return
         case ChoiceEvent():
-            yield from {ref.generation_id for ref in event.shown}
+            yield from [ref.generation_id for ref in event.shown]
         case RegenerationEvent():
-            yield from {event.reply.generation_id, event.replacement}
+            yield from (event.reply.generation_id, event.replacement)
         case _:
             yield event.reply.generation_id
 
@@ -71,11 +69,10 @@ def held(event: Event) -> Generation | None:
     return event.generation if isinstance(event, Feedback) else None
 
 
-def reaches(event: Event) -> Iterator[str]:
+def reaches(event: Event) -> set[str]:
     """The generations that an event names or holds."""
-    yield from named(event)
-    if found := held(event):
-        yield found.generation_id
+    found, names = held(event), set(named(event))
+    return names | {found.generation_id} if found else names
 
 
 def asked(event: Event) -> Asked | None:
@@ -93,7 +90,7 @@ def generated(event: Event, prompt_hash: str) -> Generated | None:
     if found is None:
         return None
     as_messages = not isinstance(found.prompt, str)
-    replies = tuple([reply_json(candidate.reply, as_messages) for candidate in found.candidates])
+    replies = tuple([text_of(candidate.reply, as_messages) for candidate in found.candidates])
     return Generated(event.event_id, prompt_hash, is_evaluation(event), written_by(found), as_messages, replies)
 
 
@@ -114,19 +111,20 @@ def place_of(event: Event) -> str:
             return LINK
         case EditEvent() if event.edit_of is not None:
             return LINK
-        case RatingEvent() | AcceptanceEvent():
-            return ALONE
+        case ChoiceEvent() | EditEvent():
+            return event.by if event.user is None else f"{event.by} {event.user}"
         case ScoreEvent():
             return SCORE
         case _:
-            return event.by if event.user is None else f"{event.by} {event.user}"
+            return ALONE
 
 
 def namings(event: Event, holds: Generated | None) -> tuple[Naming, ...]:
     """The generations that an event names or holds, each once. `holds` is what `generated` says."""
     found, place = held(event), place_of(event)
-    names = [Naming(id_, place, event.event_id, None, None, None) for id_ in named(event)]
-    if found is None or holds is None:
-        return tuple(names)
-    version = Naming(found.generation_id, place, event.event_id, holds.prompt_hash, holds.evaluation, event.user)
-    return version, *(name for name in names if name.generation_id != found.generation_id)
+    versions, names = [], set(named(event))
+    if found is not None and holds is not None:
+        names.discard(found.generation_id)
+        about = (holds.prompt_hash, holds.evaluation, event.user)
+        versions = [Naming(found.generation_id, place, event.event_id, *about)]
+    return *versions, *[Naming(id_, place, event.event_id, None, None, None) for id_ in names]

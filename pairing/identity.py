@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -9,6 +10,13 @@ from ingest.events import Message, Prompt, Reply, Tool, canonical, fingerprint
 
 _prompts: TypeAdapter[Prompt] = TypeAdapter(Prompt)
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Text(NamedTuple):
+    """What a reply says."""
+
+    json: str  # canonical
+    hash: str  # by which it is told from others
 
 
 def prompt_json(prompt: Prompt) -> str:
@@ -35,6 +43,12 @@ def reply_json(reply: Reply, as_message: bool) -> str:
     if not as_message and reply.role == "assistant" and _is_plain(reply):
         return _encode(reply.content)
     return _plain_json(reply) if _is_plain(reply) else canonical(reply).decode()
+
+
+def text_of(reply: Reply, as_message: bool) -> Text:
+    """reply_json, and its hash."""
+    said = reply_json(reply, as_message)
+    return Text(said, reply_hash(said))
 
 
 def _is_plain(message: Message) -> bool:

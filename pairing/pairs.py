@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -50,24 +50,16 @@ def load(session: Session, task: str, replies: Collection[str]) -> Standing:
     return Standing({row[0]: _tally(row) for row in (*pairs, *draws)}, before)
 
 
-def write(
-    session: Session,
-    task: str,
-    tallies: Iterable[Tally],
-    before: Mapping[str, Before],
-    sources: SourcesSettings,
-    prompts: Mapping[str, Sequence[Any]],
-    now: datetime,
-) -> None:
-    """Make pairs and draws what the tallies say. `prompts` has prompt, tools and split of those that it knows, by hash."""
-    difference, weights = _Difference(task, now), by_source(sources)
-    for tally in tallies:
-        difference.add(tally, before.get(tally.replies), weights)
-    difference.write(session, prompts)
+def compare(task: str, standing: Standing, sources: SourcesSettings, now: datetime) -> "Difference":
+    """What makes pairs and draws what the tallies say."""
+    difference, weights = Difference(task, now), by_source(sources)
+    for tally in standing.tallies.values():
+        difference.add(tally, standing.before.get(tally.replies), weights)
+    return difference
 
 
-class _Difference:
-    """Rows to delete, insert and update."""
+class Difference:
+    """Rows of pairs and draws to delete, insert and update."""
 
     def __init__(self, task: str, now: datetime) -> None:
         self._task = task
@@ -95,6 +87,7 @@ class _Difference:
             self._drawn.append(_draw(self._task, tally))
 
     def write(self, session: Session, known: Mapping[str, Sequence[Any]]) -> None:
+        """Make it so. `known` has prompt, tools and split of some prompts, by hash."""
         delete_by(session, Pair, ("id",), self._withdrawn)
         delete_by(session, Draw, ("task", "replies"), self._undrawn)
         insert_all(session, Draw, ("task", *_DRAWN), self._drawn)

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from pairing import ballots
 from pairing.ballots import Ballot
-from pairing.identity import reply_hash
+from pairing.identity import Text
 from pairing.rows import delete_by, first_of, insert_all, select_by, update_by
 from pairing.rules.rating import Rated, event_id_of, matched, vote_of
 from pairing.rules.votes import Opinion, Order, Vote
@@ -65,7 +65,7 @@ def of_replies(session: Session, task: str, replies: Collection[tuple[str, str]]
 
 def write(session: Session, task: str, stored: Collection[Rating], opinions: Sequence[Opinion], most: int) -> Matches:
     """Make the opinions stand where the stored ratings do; returns what then follows for the prompts that they are about."""
-    derived = {_rating(task, opinion): opinion.reply for opinion in opinions}
+    derived = {_rating(task, opinion): opinion.reply.json for opinion in opinions}
     gone, come = set(stored) - derived.keys(), derived.keys() - set(stored)
     count = _counted(session, task, gone, come)
     delete_by(session, StoredRating, ("task", "event_id"), [(task, rating.event_id) for rating in gone])
@@ -76,8 +76,7 @@ def write(session: Session, task: str, stored: Collection[Rating], opinions: Seq
 
 def _rating(task: str, opinion: Opinion) -> Rating:
     revision, occurred_at, event_id = opinion.order
-    hashed = reply_hash(opinion.reply)
-    of_reply = opinion.prompt_hash, hashed, opinion.voter
+    of_reply = opinion.prompt_hash, opinion.reply.hash, opinion.voter
     return Rating(task, event_id, *of_reply, revision, occurred_at, opinion.up, opinion.adapter, opinion.held_by)
 
 
@@ -175,7 +174,7 @@ def _match(session: Session, task: str, prompts: Collection[str], most: int) -> 
 def _by_prompt(session: Session, keys: Collection[tuple[str, str]], tail: str) -> dict[str, list[Rated]]:
     found: defaultdict[str, list[Rated]] = defaultdict(list)
     for prompt, hashed, reply, net, adapter in first_of(session, RatedReply, _RATED, ("task", "prompt_hash"), keys, tail):
-        found[prompt].append(Rated(hashed, reply, net, adapter))
+        found[prompt].append(Rated(Text(reply, hashed), net, adapter))
     return found
 
 

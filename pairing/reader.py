@@ -9,7 +9,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest.database import Database
 from ingest.log import EventLog, LogError, LogUnavailable, Record
+from ingest.settings import PairingSettings
 from pairing.decoding import Batch, decode
+from pairing.holdout import Splitter
 from pairing.opening import opened
 from pairing.store import Read
 from pairing.tables import Offset
@@ -36,22 +38,24 @@ class _Coming:
 
     taken: Taken
     records: Iterator[Record]
+    split: Splitter
     has_more: bool = field(default=True)
 
     def decode(self, most: int | None = None) -> None:
         some = list(islice(self.records, most))
-        decode(some, self.taken.batch)
+        decode(some, self.split, self.taken.batch)
         self.has_more = len(some) == most
 
 
 class Reader:
     """One member of the log's readers, which goes on where the database says. Not thread-safe."""
 
-    def __init__(self, database: Database, log: EventLog, member: str, poll_s: float, batch_events: int) -> None:
+    def __init__(self, database: Database, log: EventLog, member: str, split: Splitter, settings: PairingSettings) -> None:
         self._database = database
         self._log_id = log.log_id
-        self._poll_s = poll_s
-        self._batch_events = batch_events
+        self._split = split
+        self._poll_s = settings.poll_s
+        self._batch_events = settings.batch_events
         self._next: dict[int, int | None] = {}
         self._coming: _Coming | None = None
         self._failure: Exception | None = None
@@ -125,7 +129,7 @@ class Reader:
                 self._subscription.rewind(partition)
             raise
         newest_ms = max(records[-1].timestamp_ms for records in polled.values())
-        self._coming = _Coming(Taken(reads, Batch(), newest_ms / 1000), iter(records))
+        self._coming = _Coming(Taken(reads, Batch(), newest_ms / 1000), iter(records), self._split)
 
     def _stored_offset(self, partition: int) -> int | None:
         with self._database.read() as session:

@@ -89,9 +89,10 @@ def _replay(
     bodies = session.connection().execute(select(events.c.body).where(*mine).execution_options(yield_per=_AT_ONCE))
     done = 0
     for rows in bodies.partitions():
-        batch = decode(Record(0, offset, 0, b"", body.encode(), ()) for offset, (body,) in enumerate(rows, done))
+        records = [Record(0, offset, 0, b"", body.encode(), ()) for offset, (body,) in enumerate(rows, done)]
+        batch = decode(records, split)
         with other.begin() as anew:
-            for fresh in sort_out(anew, batch, split).values():
+            for fresh in sort_out(anew, batch).values():
                 Deriver(anew, task, settings.tasks[task], now).derive(fresh)
         done += len(rows)
         on_events(done, total)

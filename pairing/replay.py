@@ -72,7 +72,7 @@ def _through(session: Session, settings: Settings, split: Splitter, ids: Collect
     records = opened_in(session, [_record(letter) for letter in letters])
     session.expunge_all()  # the same ids may come back with other words
     session.connection().execute(delete(DeadLetter).where(these))
-    for task, fresh in store(session, decode(records), split, _known(session, settings)).items():
+    for task, fresh in store(session, decode(records, split), _known(session, settings)).items():
         leave(session, fresh, task in settings.tasks, datetime.now(UTC))
     return list(session.exec(select(DeadLetter).where(these).order_by(DeadLetter.id)).all())
 

@@ -64,14 +64,24 @@ def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Ite
     Raises:
         sqlalchemy.exc.IntegrityError: one of them is there.
     """
+    with inserting(session, model, columns, rows):
+        pass
+
+
+@contextmanager
+def inserting(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> Iterator[None]:
+    """As insert_all. PostgreSQL goes on with it during the block, in which nothing may be asked of the session."""
     dialect = session.get_bind().dialect
     written = _written(model, tuple(columns), rows, dialect)
     names, table = ", ".join(map(_quoted, columns)), str(model.__tablename__)
     with _wrapped(dialect), closing(session.connection().connection.cursor()) as cursor:
         if dialect.name == "sqlite":
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", list(written))
+            yield
         else:
-            _copy(cursor, f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", _copied(model, tuple(columns)), written)
+            copy = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
+            with _copying(cursor, copy, _copied(model, tuple(columns)), written):
+                yield
 
 
 def insert_new(session: Session, model: Model, rows: Collection[Mapping[str, Any]]) -> None:
@@ -109,14 +119,18 @@ def _execute_many(session: Session, statement: str, rows: Sequence[Values]) -> N
         cursor.executemany(statement, rows)
 
 
-def _copy(cursor: Any, statement: str, types: Sequence[str], rows: Iterable[Values]) -> None:
+@contextmanager
+def _copying(cursor: Any, statement: str, types: Sequence[str], rows: Iterable[Values]) -> Iterator[None]:
     first = next(iter(rows := iter(rows)), None)
-    if first is not None:
-        with cursor.copy(statement) as copy:
-            copy.set_types(types)
-            copy.write_row(first)
-            for row in rows:
-                copy.write_row(row)
+    if first is None:
+        yield
+        return
+    with cursor.copy(statement) as copy:
+        copy.set_types(types)
+        copy.write_row(first)
+        for row in rows:
+            copy.write_row(row)
+        yield
 
 
 @contextmanager

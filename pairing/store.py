@@ -2,21 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
-from pairing.decoding import Accepted, Batch, in_conflict, received_at
+from pairing.decoding import Accepted, Batch, in_conflict
 from pairing.facts import Facts
 from pairing.held import place_of, reaches
-from pairing.holdout import Splitter
 from pairing.outcomes import Outcome
-from pairing.rows import delete_by, insert_all, select_by, update_by
+from pairing.rows import delete_by, insert_all, inserting, select_by, update_by
 from pairing.scope import Start
 from pairing.skeleton import Stripped
 from pairing.tables import DeadLetter, EventGeneration, Mark, Offset, StoredEvent
@@ -62,13 +61,13 @@ def advance(session: Session, log_id: str, reads: Mapping[int, Read]) -> None:
             raise OffsetMoved(f"partition {partition} is not at {read.start} any more")
 
 
-def store(session: Session, batch: Batch, split: Splitter, known: Known) -> dict[str, Fresh]:
+def store(session: Session, batch: Batch, known: Known) -> dict[str, Fresh]:
     """Sort out, by task, what is new of a batch; what is erased or expired is written here, without its content."""
     freed = absorb(session, batch, known)
-    return sort_out(session, batch, split, freed)
+    return sort_out(session, batch, freed)
 
 
-def sort_out(session: Session, batch: Batch, split: Splitter, freed: Mapping[str, Stripped] | None = None) -> dict[str, Fresh]:
+def sort_out(session: Session, batch: Batch, freed: Mapping[str, Stripped] | None = None) -> dict[str, Fresh]:
     """What is new of a batch, by task; of two bodies under one id the smaller hash stays. `freed` is to be derived again.
 
     The events themselves are written by `leave`, or with their outcome when they are derived.
@@ -79,7 +78,7 @@ def sort_out(session: Session, batch: Batch, split: Splitter, freed: Mapping[str
         by_task[accepted.event.task].append(accepted)
     dead = batch.dead | {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
     tasks = sorted(by_task.keys() | freed.keys())
-    fresh = {task: _Sorting(session, task, split, dead, freed.get(task)).sort(by_task[task]) for task in tasks}
+    fresh = {task: _Sorting(session, task, dead, freed.get(task)).sort(by_task[task]) for task in tasks}
     _keep_dead(session, dead)
     return fresh
 
@@ -94,26 +93,28 @@ def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> No
     """Write what is new, and mark it to be derived later, by whoever may."""
     task, events = fresh.facts.task, fresh.facts.events
     fresh.facts.write(session)
-    write_events(session, events.values(), {id_: _first_outcome(one.event, known_task) for id_, one in events.items()})
+    with writing_events(session, events.values(), {id_: _first_outcome(one.event, known_task) for id_, one in events.items()}):
+        pass
     marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
     alone = {id_ for id_, one in events.items() if not one.namings}
     marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
     insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])
 
 
-def write_events(session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]) -> None:
-    """Insert events with their outcomes."""
-    insert_all(session, StoredEvent, _COLUMNS, (_row(one, outcomes[one.event.event_id]) for one in events))
+def writing_events(
+    session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]
+) -> AbstractContextManager[None]:
+    """Insert events with their outcomes; it goes on during the block, as with rows.inserting."""
+    return inserting(session, StoredEvent, _COLUMNS, ((*one.row, outcomes[one.event.event_id].value) for one in events))
 
 
 class _Sorting:
     """Sorts out the events of one task."""
 
-    def __init__(self, session: Session, task: str, split: Splitter, dead: dict[str, DeadLetter], freed: Stripped | None) -> None:
+    def __init__(self, session: Session, task: str, dead: dict[str, DeadLetter], freed: Stripped | None) -> None:
         self._session = session
         self._task = task
         self._dead = dead
-        self._split = split
         self._facts = Facts(task)
         self._generations: set[str] = set(freed.generations if freed else ())
         self._events: set[str] = set(freed.events if freed else ())
@@ -126,7 +127,7 @@ class _Sorting:
                 self._facts.add(one)
             elif kept[one.event.event_id] != one.body_hash:
                 self._settle(one)
-        self._facts.look_up_prompts(self._session, self._split)
+        self._facts.look_up_prompts(self._session)
         return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))
 
     def _settle(self, clash: Accepted) -> None:
@@ -146,25 +147,10 @@ class _Sorting:
         reached, place = set(reaches(old)), place_of(old)
         names = [(self._task, id_, place, old.event_id) for id_ in reached]
         delete_by(self._session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
-        update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [_row(new, _first_outcome(new.event, True))])
+        update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [(*new.row, _first_outcome(new.event, True))])
         self._facts.state(new)
         self._generations |= reached
         self._events.add(old.event_id)
-
-
-def _row(accepted: Accepted, outcome: Outcome) -> tuple[Any, ...]:
-    event = accepted.event
-    return (
-        event.task,
-        event.event_id,
-        event.type,
-        event.user,
-        event.occurred_at,
-        received_at(accepted.record),
-        accepted.body.decode(),
-        accepted.body_hash,
-        outcome.value,
-    )
 
 
 def _first_outcome(event: Event, known_task: bool) -> Outcome:

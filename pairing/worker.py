@@ -100,13 +100,13 @@ class Worker:
         self._log_id = log.log_id
         self._monotonic = monotonic
         self._look_at = self._measure_at = monotonic()
-        self._split = splitter(settings.holdout)
+        split = splitter(settings.holdout)
         self._known = Known(tombstone(settings.erasure), log.log_id, loss(settings, isinstance(log, Forgets)))
         self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
         self._expire_at = monotonic()
         with database.begin() as session:
             prepare(session, settings, log.log_id)
-        self._reader = Reader(database, log, member, settings.pairing.poll_s, settings.pairing.batch_events)
+        self._reader = Reader(database, log, member, split, settings.pairing)
 
     def turn(self) -> None:
         """Store what came within the poll, and derive what follows; now and then what was left to be derived, or removed."""
@@ -169,7 +169,7 @@ class Worker:
     def _take_in(self, session: Session, batch: Batch) -> None:
         """Events of a task for which another worker derives now, or by other settings, are left to be derived afterwards."""
         look_up_by_key(session)
-        for task, fresh in store(session, batch, self._split, self._known).items():
+        for task, fresh in store(session, batch, self._known).items():
             if task in self._settings.tasks and self._may_derive(session, task):
                 observe.note_outcomes(task, self._deriver(session, task).derive(fresh))
             else:

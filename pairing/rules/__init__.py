@@ -4,8 +4,9 @@ One module a source; `net` counts the votes on two replies to one prompt into a 
 were rated one by one.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from ingest.events import (
     AcceptanceEvent,
@@ -36,21 +37,30 @@ def derive(feedback: Sequence[Event], generations: Mapping[str, Generated], rule
     what is known of those, by id.
     """
     replies = Replies(generations)
+    of = _ByKind(feedback)
     by_source = [
-        from_choices(_of(feedback, ChoiceEvent), replies, rules.pairing.choice),
-        from_edits(_of(feedback, EditEvent), replies, rules.pairing.min_edit_share),
-        from_acceptances(_of(feedback, AcceptanceEvent), replies),
+        from_choices(of(ChoiceEvent), replies, rules.pairing.choice),
+        from_edits(of(EditEvent), replies, rules.pairing.min_edit_share),
+        from_acceptances(of(AcceptanceEvent), replies),
     ]
     kept = [one for derived in by_source for one in derived.kept]
-    by_source.append(from_chains(_of(feedback, RegenerationEvent), kept, replies, rules.pairing.regeneration))
-    by_source.append(from_preferences(_of(feedback, PreferenceEvent)))
-    by_source.append(from_scores(_of(feedback, ScoreEvent), replies, rules))
-    by_source.append(from_ratings(_of(feedback, RatingEvent), replies))
+    by_source.append(from_chains(of(RegenerationEvent), kept, replies, rules.pairing.regeneration))
+    by_source.append(from_preferences(of(PreferenceEvent)))
+    by_source.append(from_scores(of(ScoreEvent), replies, rules))
+    by_source.append(from_ratings(of(RatingEvent), replies))
     return _merged(by_source)
 
 
-def _of(feedback: Sequence[Event], kind: type[E]) -> list[E]:
-    return [event for event in feedback if isinstance(event, kind)]
+class _ByKind:
+    """Events by their class."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self._events: defaultdict[type[Any], list[Any]] = defaultdict(list)
+        for event in events:
+            self._events[type(event)].append(event)
+
+    def __call__(self, kind: type[E]) -> list[E]:
+        return self._events[kind]
 
 
 def _merged(parts: Sequence[Derived]) -> Derived:

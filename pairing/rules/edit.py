@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from ingest.events import EditEvent, ReplyRef
-from pairing.identity import reply_json
+from pairing.identity import Text, text_of
 from pairing.outcomes import Outcome
 from pairing.rules.votes import Derived, Found, Kept, Replies, Vote, order, person, source_of, voter
 
@@ -61,16 +61,16 @@ def _count(edit: EditEvent, ref: ReplyRef, replies: Replies, min_share: float, d
     if isinstance(draft, Outcome):
         derived.outcomes[edit.event_id] = draft
         return
-    saved = reply_json(edit.saved, draft.generated.as_messages)
+    saved = text_of(edit.saved, draft.generated.as_messages)
     derived.kept.append(Kept(edit, ref, saved, draft))
-    reason = lacks_substance(draft.text, saved, min_share)
+    reason = lacks_substance(draft.text.json, saved.json, min_share)
     if reason:
         derived.outcomes[edit.event_id] = reason
     else:
         derived.votes.append(_vote(edit, saved, draft))
 
 
-def _vote(edit: EditEvent, saved: str, draft: Found) -> Vote:
+def _vote(edit: EditEvent, saved: Text, draft: Found) -> Vote:
     return Vote(
         event_id=edit.event_id,
         voter=voter(edit, edit.reply.generation_id),

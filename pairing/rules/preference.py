@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ingest.events import PreferenceEvent
-from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
+from pairing.identity import prompt_hash, prompt_json, text_of, tools_json
 from pairing.outcomes import Outcome
 from pairing.rules.votes import Derived, Vote, order, voter
 
@@ -23,8 +23,8 @@ def _vote(preference: PreferenceEvent) -> Vote:
         order=order(preference),
         source="preference",
         prompt_hash=prompt_hash(prompt_json(preference.prompt), tools_json(preference.tools)),
-        chosen=reply_json(preference.chosen, as_messages),
-        rejected=reply_json(preference.rejected, as_messages),
+        chosen=text_of(preference.chosen, as_messages),
+        rejected=text_of(preference.rejected, as_messages),
         chosen_adapter=None,
         rejected_adapter=None,
         events=frozenset({preference.event_id}),

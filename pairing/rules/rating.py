@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingest.events import RatingEvent
+from pairing.identity import Text
 from pairing.outcomes import Outcome
 from pairing.rules.votes import Derived, Opinion, Replies, Vote, order, voter
 
@@ -25,8 +26,7 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Rated:
     """A reply to one prompt, by the ratings that count."""
 
-    reply_hash: str
-    reply: str  # canonical JSON
+    reply: Text
     net: int  # thumbs up less thumbs down
     adapter: str | None  # that wrote it, as `written_by` says; of several the first by name
 
@@ -57,7 +57,7 @@ def from_ratings(ratings: Sequence[RatingEvent], replies: Replies) -> Derived:
 
 def counting(opinions: Iterable[Opinion]) -> list[Opinion]:
     """Of each person's opinions of a reply to a prompt the last."""
-    last: dict[tuple[str, str, str], Opinion] = {}
+    last: dict[tuple[str, Text, str], Opinion] = {}
     for opinion in opinions:
         key = opinion.prompt_hash, opinion.reply, opinion.voter
         last[key] = max(last.get(key, opinion), opinion, key=lambda one: one.order)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from ingest.events import BASE, AcceptanceEvent, ChoiceEvent, EditEvent, Envelope, Generation, GenerationEvent, ReplyRef
+from pairing.identity import Text
 from pairing.outcomes import Outcome
 
 Source = Literal["expert", "edit", "preference", "choice", "criterion", "regeneration", "rating"]
@@ -21,13 +22,13 @@ class Generated(NamedTuple):
     evaluation: bool
     adapter: str | None  # as `written_by` says
     as_messages: bool  # the prompt is messages, and so are the replies
-    replies: tuple[str, ...]  # canonical JSON
+    replies: tuple[Text, ...]
 
 
 class Found(NamedTuple):
     """One reply of a generation."""
 
-    text: str  # canonical JSON
+    text: Text
     generated: Generated
 
 
@@ -67,8 +68,8 @@ class Vote(NamedTuple):
     order: Order
     source: Source
     prompt_hash: str
-    chosen: str  # canonical JSON
-    rejected: str  # canonical JSON
+    chosen: Text
+    rejected: Text
     chosen_adapter: str | None  # a name, BASE, or None: a person wrote it, or nobody said who did
     rejected_adapter: str | None
     events: frozenset[str]  # the feedback that says it
@@ -77,7 +78,7 @@ class Vote(NamedTuple):
     @property
     def key(self) -> tuple[str, str, str]:
         """No two votes of a task have the same."""
-        return self.event_id, self.chosen, self.rejected
+        return self.event_id, self.chosen.hash, self.rejected.hash
 
 
 class Kept(NamedTuple):
@@ -85,7 +86,7 @@ class Kept(NamedTuple):
 
     event: AcceptanceEvent | ChoiceEvent | EditEvent
     ref: ReplyRef
-    text: str  # canonical JSON, as it was kept
+    text: Text  # as it was kept
     draft: Found
 
 
@@ -96,7 +97,7 @@ class Opinion(NamedTuple):
     voter: str
     order: Order
     prompt_hash: str
-    reply: str  # canonical JSON
+    reply: Text
     up: bool
     adapter: str | None  # that wrote the reply, as `written_by` says
     held_by: str  # the event that holds the reply

@@ -20,11 +20,12 @@ from typing import Any
 from sqlmodel import SQLModel, func, select
 
 from ingest.database import Database
-from ingest.events import Event
+from ingest.events import Event, event_adapter
 from ingest.log import EventLog, NewRecord, Record
 from pairing.decoding import decode
+from pairing.holdout import splitter
 from pairing.outcomes import Outcome
-from pairing.store import write_events
+from pairing.store import writing_events
 from pairing.tables import Offset, Pair
 from pairing.worker import Worker, leave_garbage_for_later
 from tests.services.feedback import choice, held, record, ref
@@ -189,16 +190,19 @@ def choices(count: int, name: str = "c", prompt: str | None = None, texts: int |
 
 
 def decode_all(records: Sequence[Record]) -> None:
-    for first in range(0, len(records), BATCH):
-        decode(records[first : first + BATCH])
+    for one in records:
+        event_adapter.validate_json(one.value)
 
 
 def insert_all(here: Database, records: Sequence[Record]) -> None:
     """Each event a row, and nothing derived."""
+    split = splitter(settings_for().holdout)
     for first in range(0, len(records), BATCH):
-        events = decode(records[first : first + BATCH]).events.values()
+        events = decode(records[first : first + BATCH], split).events.values()
         with here.begin() as session:
-            write_events(session, events, {one.event.event_id: Outcome.WAITING_FOR_GENERATION for one in events})
+            waiting = {one.event.event_id: Outcome.WAITING_FOR_GENERATION for one in events}
+            with writing_events(session, events, waiting):
+                pass
 
 
 def per_s(count: int, do: Callable[[], None]) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ingest.events import Event, Feedback, Generation, GenerationEvent
 from ingest.settings import TaskPairingSettings, TaskSettings
-from pairing.identity import prompt_hash, prompt_json, reply_json, tools_json
+from pairing.identity import prompt_hash, prompt_json, text_of, tools_json
 from pairing.rules import derive
 from pairing.rules.in_force import rules_of
 from pairing.rules.votes import Derived, Generated, Vote, written_by
@@ -25,7 +25,7 @@ def by(**pairing: Any) -> TaskSettings:
 
 def said(votes: list[Vote]) -> list[tuple[str, str]]:
     """Chosen and rejected texts, sorted."""
-    return sorted((json.loads(vote.chosen), json.loads(vote.rejected)) for vote in votes)
+    return sorted((json.loads(vote.chosen.json), json.loads(vote.rejected.json)) for vote in votes)
 
 
 def facts(one: Derived) -> Any:
@@ -47,7 +47,7 @@ def _held(event: Event) -> list[tuple[Generation, Generated]]:
                 evaluation=isinstance(held, GenerationEvent) and held.purpose == "evaluation",
                 adapter=written_by(held),
                 as_messages=as_messages,
-                replies=tuple(reply_json(candidate.reply, as_messages) for candidate in held.candidates),
+                replies=tuple(text_of(candidate.reply, as_messages) for candidate in held.candidates),
             ),
         )
     ]

@@ -115,11 +115,11 @@ class Story:
     def generations(self) -> dict[str, tuple[Generation, str]]:
         """The version that counts, and the event that holds it: the gateway's record before what feedback carries, and that by
         who says what, then by event id."""
-        recorded = [("", event.event_id, event) for event in self.of(GenerationEvent)]
+        recorded = [(0, "", event.event_id, event) for event in self.of(GenerationEvent)]
         carrying = [(event, one) for event in self.events if (one := getattr(event, "generation", None))]
-        carried = [(_standing_of(event), event.event_id, one) for event, one in carrying]
-        best_last = sorted([*recorded, *carried], key=lambda one: one[:2], reverse=True)
-        return {version.generation_id: (version, event_id) for _, event_id, version in best_last}
+        carried = [(1, _standing_of(event), event.event_id, one) for event, one in carrying]
+        best_last = sorted([*recorded, *carried], key=lambda one: one[:3], reverse=True)
+        return {version.generation_id: (version, event_id) for *_, event_id, version in best_last}
 
     @cached_property
     def choices(self) -> dict[str, ChoiceEvent]:
@@ -241,9 +241,9 @@ class Story:
 
 
 def _standing_of(event: Event) -> str:
-    """Of what carries a generation: links come first, then thumbs and acceptances, and the others by who they are of."""
+    """Of what carries a generation: links come first; the others by who they are of, but for thumbs, acceptances and scores."""
     if isinstance(event, RegenerationEvent) or (isinstance(event, EditEvent) and event.edit_of is not None):
-        return " "
+        return ""
     if isinstance(event, AcceptanceEvent | RatingEvent):
         return "alone"
     if isinstance(event, ScoreEvent):

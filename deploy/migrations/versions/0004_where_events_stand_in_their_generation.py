@@ -23,8 +23,8 @@ def upgrade() -> None:
         f"e.body::json ->> '{name}'" if of_postgres else f"json_extract(e.body, '$.{name}')" for name in ("by", "edit_of")
     )
     place = f"""CASE
-        WHEN e.type = 'generation' THEN ''
-        WHEN e.type = 'regeneration' OR (e.type = 'edit' AND {edit_of} IS NOT NULL) THEN ' '
+        WHEN e.type = 'generation' THEN ' '
+        WHEN e.type = 'regeneration' OR (e.type = 'edit' AND {edit_of} IS NOT NULL) THEN ''
         WHEN e.type IN ('acceptance', 'rating') THEN 'alone'
         WHEN e.type = 'score' THEN 'score'
         ELSE coalesce({by}, 'user') || coalesce(' ' || e."user", '') END"""

@@ -9,6 +9,7 @@ from ingest.log import Record
 from pairing import scope
 from pairing.decoding import decode
 from pairing.facts import Facts
+from pairing.holdout import splitter
 from pairing.scope import Start, scope_of
 from tests.services.feedback import TASK, acceptance, choice, edit, event, generation, held, record, ref, regeneration
 from tests.services.ledger import Ledger
@@ -39,7 +40,7 @@ def reached(ledger: Ledger, *new: Event) -> set[str]:
     facts = Facts(TASK)
     appended = [record(one) for one in new]
     records = [Record(0, offset, 0, one.key, one.value, ()) for offset, one in enumerate(appended)]
-    for accepted in decode(records).events.values():
+    for accepted in decode(records, splitter(ledger.settings.holdout)).events.values():
         facts.add(accepted)
     with ledger.database.read() as session:
         return set(scope_of(session, Start(), facts).stored)

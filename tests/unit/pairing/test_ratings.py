@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.events import Event
+from pairing.identity import Text
 from pairing.outcomes import Outcome
 from pairing.rules.rating import Rated, counting, event_id_of, matched, standing, vote_of
 from tests.services.feedback import event, generation, ref
@@ -16,13 +17,13 @@ def rating(id_: str, thumb: str, generation_id: str = "g", candidate: int = 0, *
 
 
 def rated(name: str, net: int) -> Rated:
-    return Rated(reply_hash=f"hash of {name}", reply=f'"{name}"', net=net, adapter=None)
+    return Rated(Text(f'"{name}"', hash=f"hash of {name}"), net=net, adapter=None)
 
 
 def test_a_rating_is_an_opinion_of_the_replys_text() -> None:
     found = derived(generation("g", "alpha", adapter="summarise-r000001"), rating("r", "up", user="ann"))
     [opinion] = found.ratings
-    assert (opinion.event_id, opinion.reply, opinion.up, opinion.held_by) == ("r", '"alpha"', True, "g")
+    assert (opinion.event_id, opinion.reply.json, opinion.up, opinion.held_by) == ("r", '"alpha"', True, "g")
     assert (opinion.voter, opinion.adapter) == ("user user ann", "summarise-r000001")
     assert (found.votes, found.outcomes) == ([], {})
 
@@ -73,7 +74,7 @@ def test_a_prompt_has_no_more_pairs_than_the_setting_says() -> None:
 def test_a_match_is_one_vote_that_does_not_depend_on_who_rated() -> None:
     vote = vote_of("a prompt's hash", rated("liked", 5), rated("disliked", -3))
     assert (vote.event_id, vote.voter, vote.source) == (event_id_of("a prompt's hash"), "ratings", "rating")
-    assert (vote.chosen, vote.rejected) == ('"liked"', '"disliked"')
+    assert (vote.chosen.json, vote.rejected.json) == ('"liked"', '"disliked"')
     assert vote == vote_of("a prompt's hash", rated("liked", 1), rated("disliked", -1))
 
 
