@@ -1,10 +1,12 @@
-"""How fast one worker turns feedback into stored events and pairs: `python -m tests.benchmarks.bench_pairing`.
+"""How fast one worker turns feedback into stored events and pairs: `python -m tests.benchmarks.bench_pairing [STORED]`.
 
 Ratios are of one run: against a consumer that only decodes the same events, and one that only inserts them as rows. With
-KAFKA_HOME set the events are read from Apache Kafka, else from the embedded log.
+KAFKA_HOME set the events are read from Apache Kafka, else from the embedded log. PostgreSQL keeps what it acknowledges.
+STORED is how many events there are already where the cost of one more is measured: a million unless told.
 """
 
 import contextlib
+import hashlib
 import os
 import resource
 import statistics
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlmodel import SQLModel, func, select
 
@@ -25,32 +28,34 @@ from ingest.log import EventLog, NewRecord, Record
 from pairing.decoding import decode
 from pairing.holdout import splitter
 from pairing.outcomes import Outcome
+from pairing.rows import table_of
 from pairing.store import writing_events
-from pairing.tables import Offset, Pair
+from pairing.tables import AskedPrompt, EventGeneration, Offset, Pair, StoredEvent, StoredVote
 from pairing.worker import Worker, leave_garbage_for_later
-from tests.services.feedback import choice, held, record, ref
+from tests.services.feedback import choice, generation, held, record, ref
 from tests.services.kafka import Broker
 from tests.services.ledger import settings_for
 from tests.services.log_places import broker, place
-from tests.services.postgres import empty_database, postgres
+from tests.services.postgres import DURABLE, empty_database, postgres
 
 EVENTS = 40_000
 BATCH = 2_000
-STORED = 200_000
-"""Events that are stored already where the cost of one more is measured."""
+FEW = 10_000
+STORED = 1_000_000
 PACED_S = 8
 _TEXT = "the sea is wide and deep and full of fish and ships and songs, "
 
 
-def main() -> None:
+def main(stored: int) -> None:
     leave_garbage_for_later()
     kind = "apache" if os.environ.get("KAFKA_HOME") else "embedded"
-    with tempfile.TemporaryDirectory() as directory, postgres() as server, broker(kind, Path(directory) / "kafka") as running:
-        bench = Bench(server, running, Path(directory))
+    with tempfile.TemporaryDirectory() as made, postgres(DURABLE) as server, broker(kind, Path(made) / "kafka") as running:
+        bench = Bench(server, running, Path(made))
         say(f"choices that carry their generation, read from {kind}, stored and paired in PostgreSQL by one worker")
         speed(bench)
         delay(bench)
-        flatness(bench)
+        flatness(bench, stored)
+        popular(bench)
 
 
 def speed(bench: "Bench") -> None:
@@ -79,22 +84,32 @@ def delay(bench: "Bench") -> None:
     say(f"  at {rate:,.0f} events/s a pair is there after {quantiles[49]:.2f} s (median) and {quantiles[98]:.2f} s (99 of 100)")
 
 
-def flatness(bench: "Bench") -> None:
-    """What an event costs in a full database against an empty one, and on one prompt against many."""
+def flatness(bench: "Bench", stored: int) -> None:
+    """What an event costs in a full database, or after many others, against an empty one."""
     with bench.running() as run:
-        empty = run.work_off([record(one) for one in choices(EVENTS // 4, "first")])
+        run.work_off([record(one) for one in choices(FEW, "few")])
+        empty = run.work_off([record(one) for one in choices(EVENTS, "first")])
         before = peak_mib()
-        for part in range(STORED // EVENTS):
-            run.work_off([record(one) for one in choices(EVENTS, f"part{part}")])
-        full = run.work_off([record(one) for one in choices(EVENTS // 4, "last")])
-    say(f"  with {STORED:,} events stored an event costs {empty / full:.2f} of what it costs at the start")
-    say(f"  peak memory was {before} MiB after {EVENTS // 4:,} events and is {peak_mib()} MiB after {STORED:,}")
+        fill(run.database, stored)
+        full = [run.work_off([record(one) for one in choices(EVENTS, f"then{part}")]) for part in range(4)]
+    say(f"  with {stored:,} events stored an event costs {empty / statistics.mean(full):.2f} of what it costs with {FEW:,}")
+    say(f"  peak memory was {before} MiB after {EVENTS:,} events and is {peak_mib()} MiB after {5 * EVENTS:,}")
+
+
+def popular(bench: "Bench") -> None:
+    """What an event costs on one prompt, and on one generation, against prompts and generations of their own."""
     with bench.running() as run:
-        popular = [record(one) for one in choices(EVENTS, "popular", prompt="Describe the sea.", texts=50)]
-        first = run.work_off(popular[: EVENTS // 4])
-        last = run.work_off(popular[EVENTS // 4 :])
-    say(f"  on one prompt asked {EVENTS:,} times an event costs {empty / last:.2f} of what it costs on prompts of its own,")
+        own = run.work_off([record(one) for one in choices(EVENTS, "own")])
+        asked = [record(one) for one in choices(EVENTS, "asked", prompt="Describe the sea.", texts=50)]
+        first, last = (run.work_off(part) for part in (asked[: EVENTS // 4], asked[EVENTS // 4 :]))
+    say(f"  on one prompt asked {EVENTS:,} times an event costs {own / last:.2f} of what it costs on prompts of its own,")
     say(f"  and the last three quarters of them cost {first / last:.2f} of the first")
+    with bench.running() as run:
+        run.work_off([record(generation("shared", "one", "other"))])
+        shown = ref("shared"), ref("shared", 1)
+        chosen = [record(choice(uuid(f"choice {number}"), shown[0], *shown, user=f"user-{number}")) for number in range(EVENTS)]
+        first, last = (run.work_off(part) for part in (chosen[: EVENTS // 4], chosen[EVENTS // 4 :]))
+    say(f"  of {EVENTS:,} people's choices on one generation the last three quarters cost {first / last:.2f} of the first")
 
 
 @dataclass
@@ -177,16 +192,52 @@ class Run:
             return sum(session.exec(select(Offset.next)))
 
 
+def fill(database: Database, stored: int) -> None:
+    """Repeat what is there, each time under other ids and with little text, until there are so many events.
+
+    Keys are as many, as long and as scattered as if they had come one by one.
+    """
+    with database.begin() as session:
+        there = session.exec(select(func.count()).select_from(StoredEvent)).one()
+        run = session.connection().exec_driver_sql
+        for model in (StoredEvent, EventGeneration, AskedPrompt, StoredVote, Pair):
+            table = str(model.__tablename__)
+            of_table = f"FROM pg_indexes WHERE tablename = '{table}' AND right(indexname, 5) <> '_pkey'"
+            indexes = run(f"SELECT indexname, indexdef {of_table}").all()
+            for name, _ in indexes:
+                run(f"DROP INDEX {name}")
+            names = [column.name for column in table_of(model).columns]
+            made = ", ".join(_ANEW.get(name, '"{}"').format(name) for name in names)
+            columns = ", ".join(f'"{name}"' for name in names)
+            run(f"INSERT INTO {table} ({columns}) SELECT {made} FROM {table}, generate_series(1, {stored // there - 1}) AS again")
+            for _, index in indexes:
+                run(index)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+_HASH, _ID, _LITTLE = "encode(sha256(({}||again)::bytea), 'hex')", "md5({}||again)::uuid::text", "left({}, 20)"
+_ANEW = dict.fromkeys(("id", "hash", "replies", "prompt_hash", "chosen_hash", "rejected_hash", "body_hash"), _HASH)
+_ANEW |= dict.fromkeys(("event_id", "generation_id"), _ID) | dict.fromkeys(("body", "prompt", "chosen", "rejected"), _LITTLE)
+_ANEW |= {"held_by": """'["' || md5(event_id||again)::uuid::text || '"]'"""}
+"""How a column's value is made anew; the others stay as they are."""
+
+
 def choices(count: int, name: str = "c", prompt: str | None = None, texts: int | None = None) -> Iterator[Event]:
     """Choices that carry their generation of two replies, of about 1 KB."""
     for number in range(count):
-        id_ = f"gen-{name}-{number:012d}"
+        id_ = uuid(f"generation {name} {number}")
         replies = [f"{_TEXT * 4}{side} {number % texts if texts else f'{name} {number}'}" for side in ("one", "other")]
         asked: Any = prompt or [{"role": "user", "content": f"Describe {name} {number}. {_TEXT}"}]
         shown = ref(id_), ref(id_, 1)
         carried = held(id_, *replies, prompt=asked)
         who = {"user": f"user-{number % 5_000}", "at": number % 100_000}
-        yield choice(f"choice-{name}-{number:012d}", shown[number % 2], *shown, generation=carried, **who)
+        yield choice(uuid(f"choice {name} {number}"), shown[number % 2], *shown, generation=carried, **who)
+
+
+def uuid(name: str) -> str:
+    """As clients make them: scattered."""
+    return str(UUID(bytes=hashlib.sha256(name.encode()).digest()[:16]))
 
 
 def decode_all(records: Sequence[Record]) -> None:
@@ -221,4 +272,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else STORED)

@@ -20,21 +20,23 @@ _READY_WITHIN_S = 30
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 # Not a database to keep: what it promises about power cuts is of no use here.
+DURABLE = ("shared_buffers=2GB", "max_wal_size=8GB", "wal_compression=lz4")
+"""As a server that loses nothing, of a size for this work."""
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "deadlock_timeout=200ms")
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def postgres(options: Sequence[str] = _FAST) -> Iterator[str]:
     """Start a server and yield the URL of an empty database. Skips the test where PostgreSQL is not installed.
 
     Server and files end with the block; the server also when this process is killed.
     """
-    with stoppable_postgres() as server:
+    with stoppable_postgres(options) as server:
         yield server.url
 
 
 @contextlib.contextmanager
-def stoppable_postgres() -> Iterator["Server"]:
+def stoppable_postgres(options: Sequence[str] = _FAST) -> Iterator["Server"]:
     """As `postgres`; the server may be stopped and started again by the test."""
     programs = _programs()
     user = _user()
@@ -43,7 +45,7 @@ def stoppable_postgres() -> Iterator["Server"]:
     try:
         _hand_over(home, user)
         _run([str(programs / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "whetstone", "-E", "UTF8", "-N"], user)
-        command = [str(programs / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", *_options(_FAST)]
+        command = [str(programs / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", *_options(options)]
         server = Server(home, command, user)
         try:
             server.start()
