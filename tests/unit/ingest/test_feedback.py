@@ -114,6 +114,8 @@ def test_a_body_that_is_not_json_gets_400(api: Any, body: str) -> None:
         (CHOICE, {"feedback"}),
         ({**CHOICE, "by": "expert"}, {"expert"}),
         (EXAMPLES["score"], {"criterion"}),
+        ({**EXAMPLES["score"], "by": "user"}, {"criterion"}),
+        ({**EXAMPLES["score"], "by": "expert"}, {"criterion", "expert"}),
         (EXAMPLES["preference"], {"preference"}),
         ({**EXAMPLES["preference"], "by": "expert"}, {"expert", "preference"}),
         (EXAMPLES["erasure"], {"erasure"}),
