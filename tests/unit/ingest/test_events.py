@@ -35,14 +35,15 @@ def record(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[
 refs = record({"generation_id": ids}, candidate=st.integers(0, 1000))
 calls = record({"function": record({"name": text, "arguments": text})}, id=text, type=st.just("function"))
 parts = st.lists(record({"type": st.just("text"), "text": text}), max_size=2)
-messages = record(
-    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": text | parts},
-    name=text,
-    tool_calls=st.lists(calls, max_size=2),
-    tool_call_id=text,
-)
-replies = text | messages
-prompts = text | st.lists(messages, min_size=1, max_size=2)
+
+
+def messages(*roles: str) -> st.SearchStrategy[dict[str, Any]]:
+    content = {"role": st.sampled_from(roles), "content": text | parts}
+    return record(content, name=text, tool_calls=st.lists(calls, max_size=2), tool_call_id=text)
+
+
+replies = text | messages("assistant")
+prompts = text | st.lists(messages("system", "user", "assistant", "tool"), min_size=1, max_size=2)
 tools = st.none() | st.lists(st.dictionaries(text, plain, max_size=2), max_size=2)
 generation: dict[str, Any] = {
     "generation_id": ids,
@@ -52,7 +53,7 @@ generation: dict[str, Any] = {
 beside: dict[str, Any] = {
     "tools": tools,
     "model": text,
-    "adapter": st.none() | text,
+    "adapter": st.none() | ids,
     "sampling": st.dictionaries(text, st.none() | st.booleans() | st.integers(-9, 9) | finite | text, max_size=3),
 }
 BODIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -187,6 +188,21 @@ def test_a_spoken_reply_is_refused_by_the_name_of_its_field() -> None:
     with pytest.raises(Problem) as refused:
         parse_event(json.dumps({**EXAMPLES["edit"], "saved": saved}).encode())
     assert refused.value.errors == [{"field": "saved.audio", "message": ONLY_TEXT}]
+
+
+@pytest.mark.parametrize("role", ["user", "system", "tool", "developer"])
+@pytest.mark.parametrize(
+    ("kind", "holds", "field"),
+    [
+        ("preference", lambda message: {"chosen": message}, "chosen.role"),
+        ("edit", lambda message: {"saved": message}, "saved.role"),
+        ("generation", lambda message: {"candidates": [{"reply": message}]}, "candidates.0.reply.role"),
+    ],
+)
+def test_a_reply_is_the_assistants_or_refused(kind: str, holds: Any, field: str, role: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parse_event(json.dumps({**EXAMPLES[kind], **holds({"role": role, "content": "Wide."})}).encode())
+    assert [error["field"] for error in refused.value.errors] == [field]
 
 
 def test_what_else_is_wrong_beside_an_image_is_still_named() -> None:

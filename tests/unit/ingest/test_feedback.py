@@ -79,6 +79,10 @@ def test_a_batch_longer_than_the_setting_is_refused(start: Callable[..., Any]) -
             {"generation": {"generation_id": "g", "prompt": [{"role": SECRET}], "candidates": [{"reply": "a"}]}},
             "generation.prompt.0.role",
         ),
+        (
+            {"generation": {"generation_id": "g", "prompt": "p", "adapter": f"{SECRET}\0", "candidates": [{"reply": "a"}]}},
+            "generation.adapter",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_and_its_value_is_not_repeated(api: Any, change: dict[str, Any], field: str) -> None:
