@@ -35,15 +35,19 @@ def _event(found: EventFound) -> Tree:
         tree.add(_vote("", vote))
     for vote in found.holds_for:
         tree.add(_vote("it holds a reply of a ", vote))
+    if found.holds_for_left_out:
+        tree.add(f"and replies of {found.holds_for_left_out:,} more votes")
     shown = {vote.pair_id for vote in (*found.votes, *found.holds_for)}
     for once in (once for once in found.in_rounds if once.pair_id not in shown):
         tree.add(_with(Tree(f"it was behind pair {once.pair_id[:_ID]} before"), _trained(once.trained)))
+    if found.in_rounds_left_out:
+        tree.add(f"{found.in_rounds_left_out:,} more pairs that it was behind were in rounds")
     return tree
 
 
 def _who(found: EventFound) -> str:
     if found.written_by:
-        return f"written by {found.written_by}"
+        return f"written by {escape(found.written_by)}"
     return {"user": "by a user", "expert": "by an expert", "criterion": "by a criterion"}.get(
         found.by or "", "its content is gone"
     )
@@ -65,7 +69,7 @@ def _pair(found: PairFound) -> Tree:
         ("chosen", found.chosen, found.chosen_adapters),
         ("rejected", found.rejected, found.rejected_adapters),
     ):
-        tree.add(f"{name}, by {', '.join(adapters) or 'a person'}: {escape(in_short(reply))}")
+        tree.add(f"{name}, by {escape(', '.join(adapters)) or 'a person'}: {escape(in_short(reply))}")
     weighed = f"weight {found.weight}, assumed share of wrong labels {found.wrong_share:g}"
     tree.add(f"{found.votes_for} votes for it, {found.votes_against} against; {weighed}")
     behind = tree.add("events behind it" + (f" ({found.votes_left_out} more votes left out)" if found.votes_left_out else ""))
