@@ -56,7 +56,8 @@ def _who(found: EventFound) -> str:
 def _vote(part: str, vote: VoteOn) -> Tree:
     state = "stands" if vote.stands else "does not stand"
     tree = Tree(f"{part}vote by {vote.source}, {vote.standing}; pair {vote.pair_id[:_ID]} {state}")
-    tree.add(f"said by: {escape(', '.join((vote.event_id, *vote.rests_on)))}")
+    said_by = ", ".join((vote.event_id, *vote.rests_on)) if vote.source != "rating" else "all ratings of the two replies"
+    tree.add(f"said by: {escape(said_by)}")
     if vote.held_by:
         tree.add(f"replies held by: {escape(', '.join(vote.held_by))}")
     return _with(tree, _trained(vote.trained))

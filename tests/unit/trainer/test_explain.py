@@ -172,6 +172,7 @@ def test_ratings_lead_to_the_pair_that_they_make_together_and_it_leads_back(fill
     )
     [vote], [same] = explained(filled, "up").votes, explained(filled, "down").votes
     assert (vote.source, vote.standing, vote.pair_id) == ("rating", "paired", same.pair_id)
+    assert "said by: all ratings of the two replies" in text(explained(filled, "up"))
     assert {one.event_id for one in explained(filled, vote.pair_id).events} == {"h", "up", "down"}
     assert [one.pair_id for one in explained(filled, "h").holds_for] == [vote.pair_id]
     filled.add(event("rating", "up again", reply=ref("h"), thumb="up", at=9))
