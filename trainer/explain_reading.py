@@ -29,7 +29,7 @@ from trainer.tables import BASE, Adapter, Round, RoundEvent, RoundPair
 
 _PAIR_ID = re.compile(r"[0-9a-f]{8,64}")
 """A pair's id, or enough of its beginning."""
-_ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>\d{6,})")
+_ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>[0-9]{6,9})")
 _MOST = 100
 """Votes or pairs that are shown of one thing."""
 _AT_ONCE = 500

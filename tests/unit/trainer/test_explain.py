@@ -341,6 +341,13 @@ def test_the_command_tells_of_every_event_what_the_plain_model_is_compared_with(
         assert {(TASK, id_): explained(filled, id_).outcome for _, id_ in told} == told
 
 
+@pytest.mark.parametrize("id_", [f"upload-r{'9' * digits}" for digits in (6, 9, 10, 20, 180)] + ["f" * 64, "%", "_", "[/b]"])
+def test_an_events_id_may_look_like_any_other(filled: Ledger, id_: str) -> None:
+    found = explained(filled.add(preference(id_, "this", "that")), id_)
+    assert (found.event_id, found.outcome) == (id_, "paired")
+    assert id_[:20] in text(found)
+
+
 def test_an_id_that_nobody_knows_finds_nothing(filled: Ledger) -> None:
     assert [all_of(filled, id_) for id_ in ("nothing", "0123456789ab", "summarise-r000077")] == [[], [], []]
 
