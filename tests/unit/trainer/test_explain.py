@@ -217,6 +217,22 @@ def test_of_what_was_behind_hundreds_of_pairs_in_rounds_some_are_shown_and_the_o
     assert "50 more pairs that it was behind were in rounds" in text(found)
 
 
+def test_of_a_long_list_of_events_a_person_reads_the_beginning_and_how_many_more_there_are(filled: Ledger) -> None:
+    ids = [f"long-{number:03}" for number in range(121)]
+    links = [regeneration(f"link-{n:03}", ids[n], ids[n + 1]) for n in range(120)]
+    filled.add(*(generation(id_, id_, prompt="A long chain.") for id_ in ids), *links, acceptance("kept", ids[-1]))
+    [vote] = explained(filled, "kept").votes
+    assert "said by: kept, link-000" in text(explained(filled, "kept"))
+    assert " and 101 more" in text(explained(filled, "kept"))
+    with filled.database.begin() as session:
+        _add_round(session, [vote.pair_id], number=8)
+    assert " and 103 more" in text(explained(filled, f"{TASK}-r000008"))
+    filled.add(acceptance("taken back", ids[0], at=9))
+    withdrawn = explained(filled, vote.pair_id)
+    assert (isinstance(withdrawn, WithdrawnPair), len(withdrawn.events)) == (True, 123)
+    assert "and 23 more" in text(withdrawn)
+
+
 def test_an_event_that_became_nothing_says_why(filled: Ledger) -> None:
     found = explained(filled, "w")
     assert (found.outcome, found.votes) == ("waiting-for-generation", [])
