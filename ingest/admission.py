@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from ingest.events import ErasureEvent, Event, Feedback, GenerationEvent, PreferenceEvent, canonical, record_key
+from ingest.events import ErasureEvent, Event, Feedback, GenerationEvent, PreferenceEvent, ScoreEvent, canonical, record_key
 from ingest.keys import Principal, Scope
 from ingest.log import NewRecord
 
@@ -33,7 +33,7 @@ def to_record(event: Event, received_at: datetime, key_id: str) -> NewRecord:
 def _reserved(event: Event) -> Iterable[Scope]:
     if event.by == "expert":
         yield "expert"
-    if event.by == "criterion":
+    if event.by == "criterion" or isinstance(event, ScoreEvent):  # all scores together are the criteria's one vote
         yield "criterion"
     match event:
         case GenerationEvent():

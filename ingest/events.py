@@ -70,7 +70,15 @@ def _finite(tool: dict[str, Any]) -> dict[str, Any]:
 
 Tool = Annotated[dict[str, Any], AfterValidator(_finite)]
 Prompt = Annotated[tuple[Message, ...], Field(min_length=1)] | str
-Reply = Message | str
+
+
+def _of_assistant(reply: Message) -> Message:
+    if reply.role != "assistant":
+        raise PydanticCustomError("not_assistant", "a reply is a message of the assistant", {"field": "role"})
+    return reply
+
+
+Reply = Annotated[Message, AfterValidator(_of_assistant)] | str
 
 
 class Candidate(Schema):
@@ -95,7 +103,7 @@ class Generation(Schema):
     tools: tuple[Tool, ...] | None = Field(None, description="Tool definitions of the request, OpenAI's form.")
     candidates: tuple[Candidate, ...] = Field(min_length=1, max_length=1_000)
     model: str | None = Field(None, description="The base model.")
-    adapter: str | None = Field(None, description="The adapter that wrote the replies; absent for the base model.")
+    adapter: Tag | None = Field(None, description="The adapter that wrote the replies; absent for the base model.")
     sampling: dict[str, float | int | str | bool | None] = Field(
         default_factory=dict, description="Sampling parameters of the request."
     )

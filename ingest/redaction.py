@@ -7,6 +7,7 @@ tool definitions stay. Redacting again changes nothing, and equal texts stay equ
 import importlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,11 +17,11 @@ from ingest.settings import RedactionSettings, TaskSettings, WrongSetting
 
 Redact = Callable[[str], str]
 _MAIL = re.compile(r"(?<![\w.%+'-])[\w.%+'-]++@[\w-]++(?:\.[\w-]++)+")
-_DIGITS = re.compile(r"[0-9]")
+_DIGITS = re.compile(r"\d")  # of any script
 _FEWEST_DIGITS = 7
 """Of what may be a telephone number: a text with fewer is not looked through."""
-_RUN = re.compile(r"(?<![0-9])[0-9](?:[ -]?[0-9]){12,}+")
-_GROUP = re.compile(r"[0-9]+")
+_RUN = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,}+")
+_GROUP = re.compile(r"\d+")
 _CARD_DIGITS = range(13, 20)
 _CARD_BEGINS = "23456"
 
@@ -95,7 +96,7 @@ def _card_end(run: str, groups: Sequence[tuple[int, int]]) -> int | None:
 
     digits, found = "", None
     for count, (start, end) in enumerate(groups, 1):
-        digits += run[start:end]
+        digits += "".join(str(unicodedata.decimal(digit)) for digit in run[start:end])
         if len(digits) >= _CARD_DIGITS.stop:
             break
         if len(digits) >= _CARD_DIGITS.start and digits[0] in _CARD_BEGINS and luhn.is_valid(digits):

@@ -36,7 +36,9 @@ class KafkaSettings(Section):
     replication_factor: int = Field(1, ge=1, le=9, description="Replicas of the topic, when Whetstone makes it.")
     delivery_timeout_s: float = Field(10, gt=0, le=120, description="Give an append up, and answer 503, after this.")
     encrypt_users: bool = Field(
-        False, description="Encrypt what each user's events say under a key of the user's own, destroyed by an erasure."
+        False,
+        description="Encrypt what each user's events say under a key of the user's own, destroyed by an erasure. Events without "
+        "a user stay in clear.",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."

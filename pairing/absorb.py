@@ -61,11 +61,12 @@ def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
     closed = _erased_and_closed(session, batch)
     # keys that ingest made, not knowing that they were erased
     destroy_keys(session, {(task, hash_) for (task, _), hash_ in erased.items()} | {one.sealed.owner for one in closed})
-    _note_late(session, batch, claims, erased, gone, known)
+    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, gone, before))]
+    expired = [one for one, fate in doomed if fate is Outcome.EXPIRED]
+    _note_late(session, batch, claims, erased, gone, expired, known)
     for id_, claim in claims.items():
         if claim in erased:
             del batch.dead[id_]
-    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, gone, before))]
     if not doomed and not closed:
         return {}
     _take_out(batch, [one for one, _ in doomed], [one.key for one in closed])
@@ -132,16 +133,18 @@ def _note_late(
     claims: Mapping[str, Key],
     erased: Mapping[Key, str],
     gone: Collection[Key],
+    expired: Sequence[Accepted],
     known: Known,
 ) -> None:
-    """Records that came after the event log was looked through for their user, or for their prompt."""
-    if known.log != "removed" or not (erased or gone):
+    """Records that came after the event log was looked through for their user, their prompt, or their age."""
+    if known.log != "removed" or not (erased or gone or expired):
         return
     looking = under_way(session, {(task, hash_) for (task, _), hash_ in erased.items()})
     late = {key for key, hash_ in erased.items() if (key[0], hash_) not in looking}
     arrived = (one for one in (*batch.events.values(), *batch.lost) if not isinstance(one.event, ErasureEvent))
     places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late or _judged_by(one) in gone}
     places |= {(batch.dead[id_].partition, batch.dead[id_].offset) for id_, claim in claims.items() if claim in late}
+    places |= {(one.record.partition, one.record.offset) for one in expired}
     rows = [{"log_id": known.log_id, "partition": partition, "offset": offset} for partition, offset in sorted(places)]
     insert_new(session, LateRecord, rows)
 

@@ -12,6 +12,7 @@ from pairing.held import reaches
 from pairing.identity import pair_id, reply_hash
 from pairing.outcomes import Outcome
 from pairing.ratings import Rating, sides
+from pairing.rows import select_by
 from pairing.rules.rating import event_id_of
 from pairing.standing import of_events, of_ratings
 from pairing.tables import EventGeneration, Pair, StoredEvent, StoredRating, StoredVote
@@ -42,6 +43,8 @@ class Part:
 
     says: Sequence[Cast]
     holds: Sequence[Cast]
+    """The last first."""
+    holds_left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,17 @@ def of_pair(session: Session, pair: Pair, most: int) -> Behind:
     return Behind(votes, everyone - len(votes), events)
 
 
-def part_of(session: Session, event: StoredEvent) -> Part:
-    """The votes that this event is behind, and how."""
+def part_of(session: Session, event: StoredEvent, most: int) -> Part:
+    """The votes that this event is behind, and how: so many at most of those whose replies it only holds."""
     together = _together(session, event)
-    found = ballots.by_events(session, event.task, together)
-    casts = _casts(session, (vote for vote in found if event.event_id in vote.behind))
+    found = [vote for vote in ballots.by_events(session, event.task, together) if event.event_id in vote.behind]
     rated = ratings.by_events(session, event.task, together)
     own = _matches(session, event.task, (one for one in rated if one.event_id == event.event_id))
     held = _matches(session, event.task, (one for one in rated if one.held_by == event.event_id))
-    says = [*(cast for cast in casts if event.event_id in cast.vote.says), *own]
-    return Part(says, [cast for cast in (*casts, *held) if cast not in says])
+    says = {*(vote for vote in found if event.event_id in vote.says), *own}
+    holds = sorted(_in_order({*found, *held} - says), key=lambda one: one.occurred_at, reverse=True)
+    shown = [_cast(session, vote) for vote in holds[:most]]
+    return Part([_cast(session, vote) for vote in _in_order(says)], shown, len(holds) - len(shown))
 
 
 def outcome_of(session: Session, event: StoredEvent, says: Iterable[Cast]) -> Outcome:
@@ -89,8 +93,8 @@ def outcome_of(session: Session, event: StoredEvent, says: Iterable[Cast]) -> Ou
     return of_events({cast.vote: cast.standing for cast in says}).get(event.event_id, outcome)
 
 
-def _casts(session: Session, votes: Iterable[Ballot]) -> list[Cast]:
-    return [_cast(session, vote) for vote in sorted(votes, key=lambda one: (one.event_id, one.chosen_hash, one.rejected_hash))]
+def _in_order(votes: Iterable[Ballot]) -> list[Ballot]:
+    return sorted(votes, key=lambda one: (one.event_id, one.chosen_hash, one.rejected_hash))
 
 
 def _ballot(vote: StoredVote) -> Ballot:
@@ -118,12 +122,11 @@ def _together(session: Session, event: StoredEvent) -> set[str]:
     new = {event.event_id}
     while new:
         seen |= new
-        here = (StoredEvent.task == event.task, col(StoredEvent.event_id).in_(new))
-        bodies = session.exec(select(StoredEvent.body).where(*here)).all()
-        reached = {id_ for body in bodies if body for id_ in _generations_of(body)} - generations
+        bodies = select_by(session, StoredEvent, ("body",), ("task", "event_id"), [(event.task, id_) for id_ in new])
+        reached = {id_ for (body,) in bodies if body for id_ in _generations_of(body)} - generations
         generations |= reached
-        naming = (EventGeneration.task == event.task, col(EventGeneration.generation_id).in_(reached))
-        new = set(session.exec(select(EventGeneration.event_id).where(*naming)).all()) - seen
+        keys = [(event.task, id_) for id_ in reached]
+        new = {row[0] for row in select_by(session, EventGeneration, ("event_id",), ("task", "generation_id"), keys)} - seen
     return seen
 
 
@@ -131,11 +134,11 @@ def _generations_of(body: str) -> set[str]:
     return set(reaches(event_adapter.validate_json(body)))
 
 
-def _matches(session: Session, task: str, rated: Iterable[Rating]) -> list[Cast]:
+def _matches(session: Session, task: str, rated: Iterable[Rating]) -> list[Ballot]:
     """The votes that all ratings of two replies come to, where one of the two is among those rated."""
     replies = {rating.reply for rating in rated}
     found = ballots.by_events(session, task, {event_id_of(prompt) for prompt, _ in replies})
-    return _casts(session, (vote for vote in found if replies & {*sides(vote)}))
+    return [vote for vote in found if replies & {*sides(vote)}]
 
 
 def _rating_events(session: Session, pair: Pair, most: int) -> set[str]:

@@ -65,3 +65,10 @@ def note_oldest(session: Session, read_up_to_s: float | None, now_s: float) -> N
     left_at = session.exec(select(func.min(Mark.left_at))).one()
     waiting = [at for at in (left_at.timestamp() if left_at else None, read_up_to_s) if at is not None]
     OLDEST_SECONDS.set(max(0.0, now_s - min(waiting)) if waiting else 0)
+
+
+def note_unstored(batch: Batch, now_s: float) -> None:
+    """The age of the oldest event that the database did not take."""
+    oldest_ms = min((one.record.timestamp_ms for one in batch.events.values()), default=None)
+    if oldest_ms is not None:
+        OLDEST_SECONDS.set(max(0.0, now_s - oldest_ms / 1000))

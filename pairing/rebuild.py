@@ -3,7 +3,6 @@
 Nothing differs unless rules or settings have changed: so it is also the proof that what was derived step by step is right.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -73,10 +72,10 @@ def rebuild(
 
 @contextmanager
 def _beside() -> Iterator[Database]:
-    with tempfile.TemporaryDirectory(prefix="whetstone-rebuild-") as directory:
-        with closing(Database(f"sqlite:///{directory}/beside.db")) as database:
-            SQLModel.metadata.create_all(database.engine)
-            yield database
+    """A file without a name, of one connection: whatever kills this process, no copy of what people wrote stays behind."""
+    with closing(Database("sqlite:///file:?uri=true")) as database:
+        SQLModel.metadata.create_all(database.engine)
+        yield database
 
 
 def _replay(

@@ -200,7 +200,7 @@ class Retention(SQLModel, table=True):
 
     task: str = Field(primary_key=True)
     before: datetime = Field(primary_key=True, sa_type=UtcDateTime)
-    done_at: datetime | None = Field(None, sa_type=UtcDateTime, description="When no file held their content any more.")
+    done_at: datetime | None = Field(None, sa_type=UtcDateTime, description="When no file but Kafka's held their content.")
     rounds_at: datetime | None = Field(
         None, index=True, sa_type=UtcDateTime, description="When the rounds that froze some of it had been seen to."
     )
@@ -222,7 +222,7 @@ class Removal(SQLModel, table=True):
 
 
 class LateRecord(SQLModel, table=True):
-    """A record of the event log that came after its user was erased. Deleted when the log has lost its content."""
+    """A record of the event log that came after its user was erased, or too old. Deleted when the log has lost its content."""
 
     __tablename__ = "late_records"
 

@@ -71,8 +71,8 @@ def _tasks(task: str | None) -> list[str]:
 
 
 def _bias(session: "Session", task: str) -> "PositionBias | None":
-    """Over the choices that count."""
-    from sqlmodel import select
+    """Over the choices that count, whether or not a pair came of what was picked."""
+    from sqlmodel import col, select
 
     from ingest.events import ChoiceEvent, event_adapter
     from pairing.outcomes import Outcome
@@ -80,8 +80,9 @@ def _bias(session: "Session", task: str) -> "PositionBias | None":
     from pairing.rules.position import position_bias
     from pairing.tables import StoredEvent
 
+    counting = (Outcome.VOTED, Outcome.PICKED_FIRST, Outcome.SAME_TEXT)
     query = select(StoredEvent.body).where(
-        StoredEvent.task == task, StoredEvent.type == "choice", StoredEvent.outcome == Outcome.VOTED.value
+        StoredEvent.task == task, StoredEvent.type == "choice", col(StoredEvent.outcome).in_(counting)
     )
     picks: Counter[tuple[int, int]] = Counter()
     for body in session.exec(query.execution_options(yield_per=_AT_ONCE)):

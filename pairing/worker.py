@@ -61,6 +61,8 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
                 worker.turn()
                 failures = 0
             except AWAY as error:
+                if worker and not isinstance(error, LogUnavailable):
+                    worker.measure_what_waits()
                 pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
                 failures += 1
                 logger.warning("waits %.1f s and tries again: %s", pause_s, _told(error))
@@ -104,6 +106,7 @@ class Worker:
         self._known = Known(tombstone(settings.erasure), log.log_id, loss(settings, isinstance(log, Forgets)))
         self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
         self._expire_at = monotonic()
+        self._unstored: Taken | None = None
         with database.begin() as session:
             prepare(session, settings, log.log_id)
         self._reader = Reader(database, log, member, split, settings.pairing)
@@ -147,8 +150,10 @@ class Worker:
             self._reader.rewind(taken)
         except AWAY:
             self._reader.rewind(taken)
+            self._unstored = self._unstored or taken
             raise
         else:
+            self._unstored = None
             observe.note_batch(taken.batch, self._settings.tasks, time.time())
             if taken.batch.dead:
                 logger.warning("%d records became dead letters: `whetstone dead-letters list` shows them", len(taken.batch.dead))
@@ -160,6 +165,14 @@ class Worker:
             lag = observe.note_lag(self._log.end_offsets(), self._reader.next)
             with self._database.read() as session:
                 observe.note_oldest(session, taken.newest_s if taken and lag else None, time.time())
+
+    def measure_what_waits(self) -> None:
+        """As far as that can be told while the database is away."""
+        if self._unstored:
+            starts = {partition: read.start for partition, read in self._unstored.reads.items()}
+            with suppress(LogUnavailable):
+                observe.note_lag(self._log.end_offsets(), {**self._reader.next, **starts})
+            observe.note_unstored(self._unstored.batch, time.time())
 
     def _store(self, taken: Taken) -> None:
         with self._database.begin(meanwhile=self._reader.step) as session:

@@ -4,21 +4,41 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
+from sqlmodel import Session
 
 from ingest.settings import GateSettings, Settings
+from pairing.rows import first_of
+from pairing.tables import EventGeneration
 from trainer.chat import asked, request_messages, said
 from trainer.criteria import FreshReply
 from trainer.errors import CannotTrain, NotServed
 from trainer.manifest import FrozenPrompt
+from trainer.scrub import hash_of
 
 _PATIENCE_S = 900
 """Without an answer. Gateway or vLLM may be starting again: the model alone takes a minute."""
 _PAUSE_S = 2.0
 _KEY_IS_WRONG = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_BY_SOMEBODY = 'AND "user" IS NOT NULL AND NOT evaluation LIMIT 1'
 _PROMPT_IS_WRONG = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+class Asking(NamedTuple):
+    """A prompt, and one of those who asked it: so the erasure of that person reaches the replies, and on Kafka their key does."""
+
+    prompt: FrozenPrompt
+    user: str | None
+
+
+def with_users(session: Session, task: str, prompts: Sequence[FrozenPrompt]) -> list[Asking]:
+    """The prompts as they are to be asked."""
+    hashes = [hash_of(prompt) for prompt in prompts]
+    keys = [(task, one) for one in sorted(set(hashes))]
+    users = dict(first_of(session, EventGeneration, ("prompt_hash", "user"), ("task", "prompt_hash"), keys, _BY_SOMEBODY))
+    return [Asking(prompt, users.get(one)) for prompt, one in zip(prompts, hashes, strict=True)]
 
 
 class Gateway:
@@ -41,9 +61,9 @@ class Gateway:
         asyncio.run(self._wait_until_served(models))
 
     def replies(
-        self, model: str, asking: Sequence[FrozenPrompt], rule: GateSettings, on_prompt: Callable[[], None]
+        self, model: str, asking: Sequence[Asking], rule: GateSettings, on_prompt: Callable[[], None]
     ) -> list[list[FreshReply]]:
-        """`replies_per_prompt` fresh replies to the prompt of each pair, in order; none where it cannot be asked (too long).
+        """`replies_per_prompt` fresh replies to each prompt, in order; none where it cannot be asked (too long).
 
         Raises:
             NotServed: the gateway goes on failing.
@@ -62,20 +82,20 @@ class Gateway:
                 await _pause(deadline, f"{', '.join(sorted(missing))} is not served")
 
     async def _replies(
-        self, model: str, asking: Sequence[FrozenPrompt], rule: GateSettings, on_prompt: Callable[[], None]
+        self, model: str, asking: Sequence[Asking], rule: GateSettings, on_prompt: Callable[[], None]
     ) -> list[list[FreshReply]]:
         free = asyncio.Semaphore(max(1, self._settings.trainer.evaluation_concurrency // rule.replies_per_prompt))
 
-        async def one(client: httpx.AsyncClient, prompt: FrozenPrompt) -> list[FreshReply]:
+        async def one(client: httpx.AsyncClient, ask: Asking) -> list[FreshReply]:
             async with free:
-                answer = await _sent(client, "POST", "/v1/chat/completions", json=_request(model, prompt, rule))
+                answer = await _sent(client, "POST", "/v1/chat/completions", json=_request(model, ask, rule))
             on_prompt()
             if answer.status_code in _PROMPT_IS_WRONG:
                 return []
-            return [_fresh(asked(prompt.prompt), choice) for choice in answer.json()["choices"]]
+            return [_fresh(asked(ask.prompt.prompt), choice) for choice in answer.json()["choices"]]
 
         async with self._client() as client:
-            return await asyncio.gather(*(one(client, prompt) for prompt in asking))
+            return await asyncio.gather(*(one(client, ask) for ask in asking))
 
     def _client(self) -> httpx.AsyncClient:
         timeout = self._settings.gateway.request_timeout_s
@@ -107,17 +127,18 @@ async def _pause(deadline: float, why: str) -> None:
     await asyncio.sleep(_PAUSE_S)
 
 
-def _request(model: str, prompt: FrozenPrompt, rule: GateSettings) -> dict[str, Any]:
+def _request(model: str, ask: Asking, rule: GateSettings) -> dict[str, Any]:
     # n > 1 with temperature 0 is refused by vLLM, and would say the same n times.
     count = rule.replies_per_prompt if rule.temperature > 0 else 1
     request = {
         "model": model,
-        "messages": request_messages(prompt.prompt),
+        "messages": request_messages(ask.prompt.prompt),
         "n": count,
         "temperature": rule.temperature,
         "max_tokens": rule.max_tokens,
     }
-    return request | ({"tools": list(prompt.tools)} if prompt.tools else {})
+    optional = {"tools": ask.prompt.tools, "user": ask.user}
+    return request | {name: value for name, value in optional.items() if value}
 
 
 def _fresh(prompt: str, choice: dict[str, Any]) -> FreshReply:

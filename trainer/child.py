@@ -19,7 +19,7 @@ from ingest.leader import FileLock
 from ingest.observe import configure_logging
 from ingest.settings import Settings, WrongSetting, load_settings
 from trainer import manifest as manifests
-from trainer.ask import Gateway
+from trainer.ask import Gateway, with_users
 from trainer.criteria import FreshReply, checks
 from trainer.errors import CannotTrain, NotSealed, TrainerError
 from trainer.files import write_atomically
@@ -193,7 +193,9 @@ class RoundRun:
             done += 1
             self._progress.tell(f"fresh replies of {name}", done, len(asking))
 
-        return gateway.replies(f"{self._plan.task}@{name}", asking, self._plan.settings.gate, count)
+        with self._database.read() as session:
+            of_users = with_users(session, self._plan.task, asking)
+        return gateway.replies(f"{self._plan.task}@{name}", of_users, self._plan.settings.gate, count)
 
 
 def main(round_id: int) -> int:

@@ -73,8 +73,10 @@ class EventFound:
     votes: Sequence[VoteOn] = ()
     """What it says, alone or with other events."""
     holds_for: Sequence[VoteOn] = ()
-    """Votes of others on replies that it holds."""
+    """Votes of others on replies that it holds, the last first."""
+    holds_for_left_out: int = 0
     in_rounds: Sequence[OnceBehind] = ()
+    in_rounds_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

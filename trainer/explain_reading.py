@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, func, select
@@ -29,8 +29,9 @@ from trainer.tables import BASE, Adapter, Round, RoundEvent, RoundPair
 
 _PAIR_ID = re.compile(r"[0-9a-f]{8,64}")
 """A pair's id, or enough of its beginning."""
-_ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>\d{6,})")
-_MOST_VOTES = 100
+_ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>[0-9]{6,9})")
+_MOST = 100
+"""Votes or pairs that are shown of one thing."""
 _AT_ONCE = 500
 
 
@@ -48,10 +49,12 @@ def find(session: Session, id_: str, most_pairs: int) -> list[Found]:
 
 
 def _event(session: Session, event: StoredEvent) -> EventFound:
-    part = lineage.part_of(session, event)
+    part = lineage.part_of(session, event, _MOST)
     outcome = lineage.outcome_of(session, event, part.says)
     superseded = event.type == "rating" and outcome is Outcome.SUPERSEDED  # the vote is of the ratings that count
     body = json.loads(event.body) if event.body else {}
+    rounds = _rounds_by_pair(session, event)
+    shown = sorted(rounds)[:_MOST]
     return EventFound(
         task=event.task,
         event_id=event.event_id,
@@ -64,21 +67,26 @@ def _event(session: Session, event: StoredEvent) -> EventFound:
         meaning=outcome.meaning,
         votes=_votes(session, () if superseded else part.says),
         holds_for=_votes(session, part.holds),
-        in_rounds=_in_rounds(session, event),
+        holds_for_left_out=part.holds_left_out,
+        in_rounds=_in_rounds(session, rounds, shown),
+        in_rounds_left_out=len(rounds) - len(shown),
     )
 
 
-def _in_rounds(session: Session, event: StoredEvent) -> list[OnceBehind]:
+def _rounds_by_pair(session: Session, event: StoredEvent) -> Mapping[str, set[int]]:
+    """By pair that the event was behind when rounds were planned, those rounds."""
     here = (RoundEvent.event_id == event.event_id, Round.task == event.task)
-    query = select(RoundEvent).join(Round, col(Round.id) == RoundEvent.round_id).where(*here).order_by(RoundEvent.pair_id)
+    query = select(RoundEvent.pair_id, RoundEvent.round_id).join(Round, col(Round.id) == RoundEvent.round_id).where(*here)
     rounds: defaultdict[str, set[int]] = defaultdict(set)
-    for row in session.exec(query).all():
-        rounds[row.pair_id].add(row.round_id)
-    standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(rounds))).all())
-    trained = _trained(session, rounds)
-    return [
-        OnceBehind(id_, id_ in standing, [one for one in trained[id_] if one.round_id in rounds[id_]]) for id_ in sorted(rounds)
-    ]
+    for pair_id, round_id in session.exec(query).all():
+        rounds[pair_id].add(round_id)
+    return rounds
+
+
+def _in_rounds(session: Session, rounds: Mapping[str, set[int]], shown: Sequence[str]) -> list[OnceBehind]:
+    standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(shown))).all())
+    trained = _trained(session, shown)
+    return [OnceBehind(id_, id_ in standing, [one for one in trained[id_] if one.round_id in rounds[id_]]) for id_ in shown]
 
 
 def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
@@ -142,7 +150,7 @@ def _events_once_behind(session: Session, pair_id: str) -> list[EventBehind]:
 
 
 def _pair(session: Session, pair: Pair) -> PairFound:
-    found = lineage.of_pair(session, pair, _MOST_VOTES)
+    found = lineage.of_pair(session, pair, _MOST)
     return PairFound(
         **pair.model_dump(
             include={"id", "task", "source", "split", "votes_for", "votes_against", "weight", "wrong_share", "created_at"}

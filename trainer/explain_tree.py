@@ -1,6 +1,6 @@
 """What was found of an id, as a tree on the screen. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from rich.markup import escape
@@ -11,6 +11,8 @@ from trainer.explain import AdapterFound, EventBehind, EventFound, Found, Letter
 
 _ID = 12
 """Shown of a long id."""
+_IN_A_LINE = 20
+_LINES = 100
 
 
 def as_tree(found: Found) -> Tree:
@@ -35,15 +37,19 @@ def _event(found: EventFound) -> Tree:
         tree.add(_vote("", vote))
     for vote in found.holds_for:
         tree.add(_vote("it holds a reply of a ", vote))
+    if found.holds_for_left_out:
+        tree.add(f"and replies of {found.holds_for_left_out:,} more votes")
     shown = {vote.pair_id for vote in (*found.votes, *found.holds_for)}
     for once in (once for once in found.in_rounds if once.pair_id not in shown):
         tree.add(_with(Tree(f"it was behind pair {once.pair_id[:_ID]} before"), _trained(once.trained)))
+    if found.in_rounds_left_out:
+        tree.add(f"{found.in_rounds_left_out:,} more pairs that it was behind were in rounds")
     return tree
 
 
 def _who(found: EventFound) -> str:
     if found.written_by:
-        return f"written by {found.written_by}"
+        return f"written by {escape(found.written_by)}"
     return {"user": "by a user", "expert": "by an expert", "criterion": "by a criterion"}.get(
         found.by or "", "its content is gone"
     )
@@ -52,9 +58,10 @@ def _who(found: EventFound) -> str:
 def _vote(part: str, vote: VoteOn) -> Tree:
     state = "stands" if vote.stands else "does not stand"
     tree = Tree(f"{part}vote by {vote.source}, {vote.standing}; pair {vote.pair_id[:_ID]} {state}")
-    tree.add(f"said by: {escape(', '.join((vote.event_id, *vote.rests_on)))}")
+    said_by = "all ratings of the two replies" if vote.source == "rating" else _some((vote.event_id, *vote.rests_on))
+    tree.add(f"said by: {said_by}")
     if vote.held_by:
-        tree.add(f"replies held by: {escape(', '.join(vote.held_by))}")
+        tree.add(f"replies held by: {_some(vote.held_by)}")
     return _with(tree, _trained(vote.trained))
 
 
@@ -65,7 +72,7 @@ def _pair(found: PairFound) -> Tree:
         ("chosen", found.chosen, found.chosen_adapters),
         ("rejected", found.rejected, found.rejected_adapters),
     ):
-        tree.add(f"{name}, by {', '.join(adapters) or 'a person'}: {escape(in_short(reply))}")
+        tree.add(f"{name}, by {escape(', '.join(adapters)) or 'a person'}: {escape(in_short(reply))}")
     weighed = f"weight {found.weight}, assumed share of wrong labels {found.wrong_share:g}"
     tree.add(f"{found.votes_for} votes for it, {found.votes_against} against; {weighed}")
     behind = tree.add("events behind it" + (f" ({found.votes_left_out} more votes left out)" if found.votes_left_out else ""))
@@ -75,7 +82,9 @@ def _pair(found: PairFound) -> Tree:
 
 def _withdrawn(found: WithdrawnPair) -> Tree:
     tree = Tree(f"[bold]pair {found.id}[/bold]: withdrawn since; votes, settings or an erasure changed what it came from")
-    _with(tree.add("events that were behind it"), map(_behind, found.events))
+    behind = _with(tree.add("events that were behind it"), map(_behind, found.events[:_LINES]))
+    if len(found.events) > _LINES:
+        behind.add(f"and {len(found.events) - _LINES:,} more")
     return _with(tree, _trained(found.trained))
 
 
@@ -95,7 +104,7 @@ def _adapter(found: AdapterFound) -> Tree:
         tree.add(f"{split}: {', '.join(f'{count} {source}' for source, count in by_source.items())}")
     for pair in found.shown:
         source = f"by {pair.source}" if pair.source else "withdrawn since"
-        tree.add(f"{pair.split} pair {pair.id[:_ID]}, {source}, events {escape(', '.join(pair.events))}")
+        tree.add(f"{pair.split} pair {pair.id[:_ID]}, {source}, events {_some(pair.events)}")
     return tree
 
 
@@ -114,6 +123,11 @@ def _trained(trained: Iterable[Trained]) -> list[str]:
         + (", tainted" if one.tainted else "")
         for one in trained
     ]
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _IN_A_LINE:,} more" if len(ids) > _IN_A_LINE else ""
+    return escape(", ".join(ids[:_IN_A_LINE])) + more
 
 
 def _with(tree: Tree, lines: Iterable[str]) -> Tree:

@@ -126,8 +126,11 @@ class EventLog(Protocol):
         """By partition, the offset that the next record will get. Raises LogUnavailable."""
         ...
 
-    def expire(self, before_ms: int) -> None:
-        """Delete each partition's records up to its first one that is not older than this. Raises LogUnavailable."""
+    def expire(self, before_ms: int, until: Mapping[int, int]) -> None:
+        """Delete each partition's records up to its first one that is not older than this, and before its offset in `until`.
+
+        Of a partition that `until` does not name none is deleted. Raises LogUnavailable.
+        """
         ...
 
     def close(self) -> None:

@@ -70,11 +70,12 @@ class EmbeddedLog:
         """As in the Protocol."""
         return {partition: end for partition, (_, end) in self._ranges().items()}
 
-    def expire(self, before_ms: int) -> None:
+    def expire(self, before_ms: int, until: Mapping[int, int]) -> None:
         """As in the Protocol. What was deleted is overwritten with zeros."""
         with self._removing() as connection:
             for partition, (first, end) in ranges(connection).items():
-                _expire(connection, partition, first, _first_not_before(connection, partition, before_ms, end))
+                keep_from = _first_not_before(connection, partition, before_ms, end)
+                _expire(connection, partition, first, min(keep_from, until.get(partition, first)))
 
     def forget(self, until: Mapping[int, int], holding: Sequence[bytes], is_theirs: Callable[[bytes], bool]) -> int:
         """As in Forgets. Values are looked at one by one: memory does not grow with the log."""

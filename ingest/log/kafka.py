@@ -58,11 +58,10 @@ class KafkaLog:
         """As in the Protocol."""
         return self._offsets(OffsetSpec.LATEST)
 
-    def expire(self, before_ms: int) -> None:
+    def expire(self, before_ms: int, until: Mapping[int, int]) -> None:
         """As in the Protocol. Needs the right to delete records of the topic."""
-        ends = self.end_offsets()  # before the look-up by time: what arrives in between is newer and must stay
-        newer = self._offsets(before_ms)
-        keep_from = {partition: newer[partition] if newer[partition] >= 0 else end for partition, end in ends.items()}
+        newer = self._offsets(before_ms)  # -1 where none is
+        keep_from = {p: min(newer[p], offset) if newer[p] >= 0 else offset for p, offset in until.items() if p in newer}
         try:
             self._admin.delete_records({TopicPartition(self._topic.name, p): offset for p, offset in keep_from.items()})
         except KafkaError as error:

@@ -50,6 +50,7 @@ def of_ann() -> list[Event]:
         choice("a-choice", ref("a1", 1), ref("a1"), ref("a1", 1), user=ANN, tags={"why": SECRET}),
         edit("a-edit", "a1", SECRET + "!", user=ANN),
         preference("a-pair", SECRET, "delta", user=ANN),
+        generation("a-judged", "gamma", prompt=SECRET + "?", purpose="evaluation", user=ANN),  # by the gate, as of her
     ]
 
 

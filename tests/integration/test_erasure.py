@@ -125,7 +125,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 def test_what_an_erased_user_wrote_is_in_no_file_any_more(installation: Installation) -> None:
     installation.send(*of_ann()[:5], *of_others())
     installation.work()
-    installation.log.expire(0)
+    installation.log.expire(0, {})
     assert installation.database.truncate_wal()
     installation.send(*of_ann()[5:])
     installation.work()
@@ -382,6 +382,35 @@ def test_events_older_than_the_task_keeps_them_lose_their_content(url: str) -> N
         assert SECRET not in dumped(here.database)
         with here.database.read() as session:
             assert session.exec(select(Retention)).one().done_at is not None
+        here.database.engine.dispose()
+
+
+def test_what_a_task_keeps_no_longer_is_in_no_file_though_another_task_keeps_everything(installation: Installation) -> None:
+    tasks = {TASK: expiring(2).tasks[TASK], "other": TaskSettings()}
+    installation.settings = installation.settings.model_copy(update={"tasks": tasks})
+    kept = event("preference", "kept", task="other", prompt="What stays?", chosen="This stays.", rejected="That.")
+    installation.send(*of_others(), generation("old", SECRET, user=None), kept)
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    installation.send(edit("late", "old", SECRET, user="bob"))
+    installation.work()
+    assert installation.files_with(SECRET) == []
+    assert installation.files_with("This stays.") != []
+
+
+def test_what_has_grown_too_old_unread_is_read_and_loses_its_content_then(url: str) -> None:
+    """As by a worker that was away for longer than the task keeps events."""
+    with ledger(url, expiring(2)) as here:
+        here.settings = here.settings.model_copy(update={"pairing": settings_for(batch_events=1).pairing})
+        here.log.append([record(preference(f"p{n}", "good", SECRET, prompt=f"Why {n}?")) for n in range(9)]).result()
+        for partition in here.log._partitions:
+            partition.records = [one._replace(timestamp_ms=int(START.timestamp() * 1000)) for one in partition.records]
+        with contextlib.closing(Worker(here.settings, here.database, here.log, "one")) as worker:
+            for _ in range(30):
+                worker.turn()
+        assert everything(here.database)["outcomes"] == {(TASK, f"p{n}"): "expired" for n in range(9)}
+        assert not any(SECRET.encode() in one.value for one in here.log.records)
+        assert SECRET not in dumped(here.database)
         here.database.engine.dispose()
 
 

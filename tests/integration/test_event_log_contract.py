@@ -180,19 +180,29 @@ def test_expired_records_are_gone_and_their_offsets_never_come_back(log: EventLo
     between_ms = time.time_ns() // 1_000_000
     time.sleep(0.05)
     log.append(numbered(range(40, 44))).result(10)
-    log.expire(between_ms)
+    log.expire(between_ms, log.end_offsets())
     assert log.first_offsets() == ends
     assert values(read_all(log, 4)) == [40, 41, 42, 43]
-    log.expire(time.time_ns() // 1_000_000 + 60_000)
+    log.expire(time.time_ns() // 1_000_000 + 60_000, log.end_offsets())
     assert log.first_offsets() == log.end_offsets()
     assert sum(log.end_offsets().values()) == 44
+
+
+def test_records_that_nobody_has_read_yet_do_not_expire(log: EventLog) -> None:
+    log.append(numbered(range(40))).result(10)
+    later_ms = time.time_ns() // 1_000_000 + 60_000
+    log.expire(later_ms, {})
+    assert sum(log.first_offsets().values()) == 0
+    partition, end = max(log.end_offsets().items(), key=lambda item: item[1])
+    log.expire(later_ms, {partition: end - 1})
+    assert log.first_offsets() == {other: end - 1 if other == partition else 0 for other in log.end_offsets()}
 
 
 @pytest.mark.parametrize("stored", [2, 1000], ids=["expired", "beyond the end"])
 def test_a_stored_offset_that_the_log_does_not_hold_stops_the_reader(log: EventLog, stored: int) -> None:
     log.append(numbered(range(400))).result(10)
     time.sleep(0.05)
-    log.expire(time.time_ns() // 1_000_000 - 10)
+    log.expire(time.time_ns() // 1_000_000 - 10, log.end_offsets())
     with contextlib.closing(log.subscribe("reader-1", lambda partition: stored)) as subscription, pytest.raises(LogMoved):
         read(subscription, 1)
 

@@ -14,8 +14,10 @@ from tests.services.feedback import TASK, crowd, event, generation, preference, 
 from tests.services.ledger import Ledger, ledger
 from tests.services.postgres import empty_database
 from tests.services.rounds import NOW
+from trainer.ask import with_users
 from trainer.explain import as_json
 from trainer.explain_reading import find
+from trainer.manifest import FrozenPrompt
 from trainer.scoring_prompts import recent_prompts
 from trainer.tables import Adapter, Round, RoundEvent, RoundPair
 
@@ -76,6 +78,13 @@ def test_the_prompts_that_criteria_score_are_the_same_on_postgresql(both: tuple[
             found.append([(prompt.prompt, prompt.user) for prompt in recent_prompts(session, TASK, 5)])
     assert found[0] == found[1]
     assert len(found[0]) == 5
+
+
+def test_the_gate_asks_a_prompt_as_somebody_who_asked_it_on_postgresql_too(both: tuple[Ledger, Ledger]) -> None:
+    prompts = [FrozenPrompt(prompt=text) for text in ("Describe rain.", "Nobody asked this.")]
+    for one in both:
+        with one.database.read() as session:
+            assert [asking.user for asking in with_users(session, TASK, prompts)] == ["ann", None]
 
 
 def test_dead_letters_go_through_again_on_postgresql(both: tuple[Ledger, Ledger]) -> None:

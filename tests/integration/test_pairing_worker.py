@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel, select
 
 from ingest.database import Database
-from ingest.events import Event
+from ingest.events import Event, canonical
 from ingest.log import EventLog, NewRecord
 from ingest.log.embedded import EmbeddedLog
 from ingest.settings import Settings, TaskPairingSettings
@@ -20,7 +20,7 @@ from pairing.derive import try_lock
 from pairing.outcomes import DeadReason
 from pairing.tables import DeadLetter, Offset
 from pairing.worker import Worker
-from tests.services.feedback import TASK, acceptance, choice, everyone, generation, preference, ref, regeneration
+from tests.services.feedback import TASK, acceptance, choice, everyone, generation, held, preference, ref, regeneration
 from tests.services.kafka import Broker
 from tests.services.ledger import everything, ledger, settings_for
 from tests.services.log_places import KafkaPlace, place
@@ -81,6 +81,8 @@ def test_a_record_that_is_no_event_becomes_a_dead_letter_and_holds_nobody_up(
     url: str, database: Database, log: EmbeddedLog, tmp_path: Path
 ) -> None:
     nonsense = [b"", b"\xff\x00", b'{"type":"poem"}', b"[" * 5_000, b'{"type":"choice","event_id":"c"}']
+    carrying = choice("odd", ref("o"), ref("o"), ref("o", 1), generation=held("o", "alpha", "beta", adapter="ADAPTER"))
+    nonsense.append(canonical(carrying).replace(b"ADAPTER", b"a\\u0000b"))  # PostgreSQL has no such text
     log.append([NewRecord(b"g", value) for value in nonsense]).result()
     append(log, [generation("g", "alpha", "beta"), choice("c", ref("g"), ref("g"), ref("g", 1))])
     with workers(tmp_path, url, "one") as [worker]:

@@ -1,7 +1,9 @@
 """Deriving everything anew beside the present tables: the proof that step by step gave the same, on both databases."""
 
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlmodel import col, select, update
@@ -43,6 +45,19 @@ def test_nothing_differs_when_nothing_has_changed(filled: Ledger) -> None:
     assert len(before["pairs"]) > 50
     assert anew(filled) == {}
     assert (everything(filled.database), made_at(filled.database)) == (before, made)
+
+
+def test_what_is_derived_beside_has_no_name_on_the_disk_that_would_outlive_the_process(
+    filled: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for variable in ("TMPDIR", "SQLITE_TMPDIR"):
+        monkeypatch.setenv(variable, str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # as in a process that has just started
+    left: list[Path] = []
+    rebuild(filled.database, filled.settings, TASK, LATER, lambda done, total: left.extend(scratch.rglob("*")))
+    assert left == []
 
 
 def test_what_was_derived_wrongly_is_named_and_put_right(filled: Ledger) -> None:

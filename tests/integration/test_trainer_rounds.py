@@ -15,9 +15,11 @@ import psutil
 import pytest
 from sqlmodel import select
 
-from tests.services.rounds import NOW, add_pairs
+from pairing.tables import EventGeneration
+from tests.services.rounds import NOW, add_pairs, pair
 from tests.services.serving import ROOT, Installation, end, eventually
 from tests.standins.model import write_model
+from trainer.scrub import hash_of
 from trainer.seal import verify
 from trainer.tables import Adapter, Release, Round
 
@@ -76,6 +78,9 @@ def feed(installation: Installation, pairs: int = 24) -> None:
     with installation.database.begin() as session:
         add_pairs(session, TASK, range(pairs))
         add_pairs(session, TASK, range(1000, 1012), "holdout")
+        for number in range(1000, 1012):
+            held = {"prompt_hash": hash_of(pair(number)), "evaluation": False, "user": f"user-{number}", "rank": "0"}
+            session.add(EventGeneration(task=TASK, generation_id=f"g{number}", event_id=f"g{number}", **held))
 
 
 @contextmanager
@@ -134,6 +139,8 @@ def test_a_better_candidate_is_trained_sealed_judged_and_goes_live(installation:
     manifest = json.loads((installation.directory / "rounds" / ADAPTER / "manifest.json").read_text())
     assert datetime.fromisoformat(manifest["last_event_at"]) == NOW + timedelta(hours=23)
     assert progress(installation) == ("passed", 1, 1)
+    judged = [one for one in installation.generations().values() if one.purpose == "evaluation"]
+    assert {one.user for one in judged} == {f"user-{number}" for number in range(1000, 1012)}  # who asked those prompts
 
 
 def test_a_worse_candidate_is_refused_and_the_same_pairs_start_no_second_round(installation: Installation, model: Path) -> None:

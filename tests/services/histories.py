@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ingest.events import Event
-from ingest.settings import CriterionSettings, Settings, TaskPairingSettings, TaskSettings
+from ingest.settings import CriterionSettings, Settings, SourceSettings, SourcesSettings, TaskPairingSettings, TaskSettings
 from tests.services.feedback import PROMPT, TASK, acceptance, choice, edit, event, generation, held, preference, ref, regeneration
 from tests.services.ledger import settings_for
 
@@ -80,8 +80,10 @@ def _criteria(min_margin: float) -> tuple[CriterionSettings, ...]:
 
 
 _EACH = st.sampled_from(["first", "each"])
+_SOURCE = st.builds(SourceSettings, weight=st.sampled_from([1, 1, 3]), wrong_share=st.sampled_from([0.1, 0.3]))
 _RULES = st.builds(
     TaskPairingSettings,
+    sources=st.builds(SourcesSettings, choice=_SOURCE, rating=_SOURCE),
     choice=_EACH,
     regeneration=_EACH,
     criteria=st.sampled_from(["weighted", "lexicographic"]),

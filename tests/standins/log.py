@@ -90,10 +90,10 @@ class MemoryLog:
         self._check()
         return {number: part.end for number, part in enumerate(self._partitions)}
 
-    def expire(self, before_ms: int) -> None:
+    def expire(self, before_ms: int, until: Mapping[int, int]) -> None:
         with self.changed:
-            for part in self._partitions:
-                while part.records and part.records[0].timestamp_ms < before_ms:
+            for number, part in enumerate(self._partitions):
+                while part.records and part.records[0].timestamp_ms < before_ms and part.first < until.get(number, 0):
                     part.records.pop(0)
                     part.first += 1
 

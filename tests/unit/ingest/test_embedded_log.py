@@ -88,7 +88,7 @@ def test_what_expires_while_a_reader_is_behind_stops_it_instead_of_being_skipped
     log.append(numbered(range(40), keys=1)).result(5)
     with contextlib.closing(log.subscribe("reader-1", lambda partition: None)) as subscription:
         subscription.poll(1, 10)
-        log.expire(2**62)
+        log.expire(2**62, log.end_offsets())
         with pytest.raises(LogMoved):
             subscription.poll(0, 10)
 
@@ -96,7 +96,7 @@ def test_what_expires_while_a_reader_is_behind_stops_it_instead_of_being_skipped
 def test_expired_contents_are_nowhere_in_the_files(log: EventLog, home: EmbeddedPlace) -> None:
     secret = b"what somebody wrote and wants forgotten"
     log.append([NewRecord(b"k", secret * 500)]).result(5)
-    log.expire(2**62)
+    log.expire(2**62, log.end_offsets())
     assert not any(secret in file.read_bytes() for file in home.file.parent.iterdir())
 
 

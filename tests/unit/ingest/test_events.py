@@ -1,6 +1,5 @@
 import json
 import random
-from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -11,88 +10,8 @@ from ingest.events import BASE, canonical, event_adapter, fingerprint, record_ke
 from ingest.examples import EXAMPLES
 from ingest.parsing import parse_batch, parse_event
 from ingest.problems import Problem
+from tests.services.any_event import BODIES, events
 from trainer import tables
-
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-ids = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters=[*map(chr, range(32)), "\x7f"]), min_size=1, max_size=20
-)
-tags = st.dictionaries(ids, ids, max_size=3)
-zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-times = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=zones | st.just(UTC)).map(datetime.isoformat)
-finite = st.floats(allow_nan=False, allow_infinity=False)
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | text,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(text, inner, max_size=2),
-    max_leaves=4,
-)
-
-
-def record(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(required, optional=optional)
-
-
-refs = record({"generation_id": ids}, candidate=st.integers(0, 1000))
-calls = record({"function": record({"name": text, "arguments": text})}, id=text, type=st.just("function"))
-parts = st.lists(record({"type": st.just("text"), "text": text}), max_size=2)
-messages = record(
-    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": text | parts},
-    name=text,
-    tool_calls=st.lists(calls, max_size=2),
-    tool_call_id=text,
-)
-replies = text | messages
-prompts = text | st.lists(messages, min_size=1, max_size=2)
-tools = st.none() | st.lists(st.dictionaries(text, plain, max_size=2), max_size=2)
-generation: dict[str, Any] = {
-    "generation_id": ids,
-    "prompt": prompts,
-    "candidates": st.lists(record({"reply": replies}, finish_reason=text), min_size=1, max_size=3),
-}
-beside: dict[str, Any] = {
-    "tools": tools,
-    "model": text,
-    "adapter": st.none() | text,
-    "sampling": st.dictionaries(text, st.none() | st.booleans() | st.integers(-9, 9) | finite | text, max_size=3),
-}
-BODIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "generation": (generation, {**beside, "purpose": st.sampled_from(["traffic", "evaluation"])}),
-    "choice": (
-        {
-            "picked": st.sampled_from(["tie", "none"]),
-            "shown": st.lists(
-                refs, min_size=2, max_size=4, unique_by=lambda ref: (ref["generation_id"], ref.get("candidate", 0))
-            ),
-        },
-        {},
-    ),
-    "regeneration": ({"reply": refs, "replacement": ids}, {}),
-    "acceptance": ({"reply": refs}, {}),
-    "edit": ({"reply": refs, "saved": replies}, {"edit_of": ids}),
-    "score": ({"reply": refs, "criterion": ids, "value": finite}, {}),
-    "rating": ({"reply": refs, "thumb": st.sampled_from(["up", "down"])}, {}),
-    "preference": ({"prompt": prompts, "chosen": replies, "rejected": replies}, {"tools": tools}),
-    "erasure": ({"user": ids}, {}),
-}
-
-
-def bodies(kind: str) -> st.SearchStrategy[dict[str, Any]]:
-    required, optional = BODIES[kind]
-    envelope = {"type": st.just(kind), "event_id": ids, "task": st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)}
-    extra = {
-        "user": ids,
-        "by": st.sampled_from(["user", "expert", "criterion"]),
-        "revision": st.integers(0, 2**53 - 1),
-        "tags": tags,
-    }
-    if kind not in ("generation", "preference", "erasure"):
-        extra["generation"] = record(generation, **beside)
-    return record(
-        {**envelope, "occurred_at": times, **required}, **{**optional, **{k: v for k, v in extra.items() if k not in required}}
-    )
-
-
-events = st.sampled_from(sorted(BODIES)).flatmap(bodies)
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
@@ -187,6 +106,21 @@ def test_a_spoken_reply_is_refused_by_the_name_of_its_field() -> None:
     with pytest.raises(Problem) as refused:
         parse_event(json.dumps({**EXAMPLES["edit"], "saved": saved}).encode())
     assert refused.value.errors == [{"field": "saved.audio", "message": ONLY_TEXT}]
+
+
+@pytest.mark.parametrize("role", ["user", "system", "tool", "developer"])
+@pytest.mark.parametrize(
+    ("kind", "holds", "field"),
+    [
+        ("preference", lambda message: {"chosen": message}, "chosen.role"),
+        ("edit", lambda message: {"saved": message}, "saved.role"),
+        ("generation", lambda message: {"candidates": [{"reply": message}]}, "candidates.0.reply.role"),
+    ],
+)
+def test_a_reply_is_the_assistants_or_refused(kind: str, holds: Any, field: str, role: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parse_event(json.dumps({**EXAMPLES[kind], **holds({"role": role, "content": "Wide."})}).encode())
+    assert [error["field"] for error in refused.value.errors] == [field]
 
 
 def test_what_else_is_wrong_beside_an_image_is_still_named() -> None:

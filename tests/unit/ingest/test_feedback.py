@@ -79,6 +79,10 @@ def test_a_batch_longer_than_the_setting_is_refused(start: Callable[..., Any]) -
             {"generation": {"generation_id": "g", "prompt": [{"role": SECRET}], "candidates": [{"reply": "a"}]}},
             "generation.prompt.0.role",
         ),
+        (
+            {"generation": {"generation_id": "g", "prompt": "p", "adapter": f"{SECRET}\0", "candidates": [{"reply": "a"}]}},
+            "generation.adapter",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_and_its_value_is_not_repeated(api: Any, change: dict[str, Any], field: str) -> None:
@@ -114,6 +118,8 @@ def test_a_body_that_is_not_json_gets_400(api: Any, body: str) -> None:
         (CHOICE, {"feedback"}),
         ({**CHOICE, "by": "expert"}, {"expert"}),
         (EXAMPLES["score"], {"criterion"}),
+        ({**EXAMPLES["score"], "by": "user"}, {"criterion"}),
+        ({**EXAMPLES["score"], "by": "expert"}, {"criterion", "expert"}),
         (EXAMPLES["preference"], {"preference"}),
         ({**EXAMPLES["preference"], "by": "expert"}, {"expert", "preference"}),
         (EXAMPLES["erasure"], {"erasure"}),

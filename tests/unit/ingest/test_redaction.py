@@ -37,6 +37,8 @@ def redacted(text: str, *kinds: Any, **more: Any) -> str:
         ("card 4111 1111 1111 1111 12/27", "card [card] 12/27"),
         ("card 4111-1111-1111-1111 1227", "card [card] 1227"),
         ("5500005555555559", "[card]"),
+        ("カード ４１１１ １１１１ １１１１ １１１１", "カード [card]"),  # noqa: RUF001
+        ("電話 +４９ ３０ ９０１８２０", "電話 [phone]"),  # noqa: RUF001
         ("on 2026-01-01 there were 1234567 people at 10:30", "on 2026-01-01 there were 1234567 people at 10:30"),
         ("a @ b, version 1.2.3, 50 % of 12 words", "a @ b, version 1.2.3, 50 % of 12 words"),
     ],

@@ -3,7 +3,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from typer import Typer
@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from ingest.events import canonical
 from ingest.log import NewRecord
-from ingest.settings import load_settings
+from ingest.settings import TaskPairingSettings, load_settings
 from pairing.cli import pairs
+from pairing.erasures_cli import erasures
 from pairing.letters_cli import dead_letters
 from pairing.tables import DeadLetter
-from tests.services.feedback import choice, edit, generation, preference, ref
-from tests.services.ledger import Ledger
+from tests.services.feedback import TASK, choice, edit, event, generation, preference, ref
+from tests.services.ledger import Ledger, settings_for
 from tests.services.ledger import ledger as empty_ledger
 
 
@@ -77,6 +78,52 @@ def test_a_pair_is_shown_with_its_votes_and_the_events_behind_them(ledger: Ledge
 def test_an_unknown_pair_ends_with_a_sentence(ledger: Ledger) -> None:
     result = run(pairs, "show", "nothing")
     assert (result.exit_code, result.stderr.strip()) == (1, "There is none with this id.")
+
+
+@pytest.fixture
+def configured(ledger: Ledger, tmp_path: Path) -> Iterator[Path]:
+    """The settings file of the ledger's task, with nothing in it yet but its name."""
+    file = tmp_path / "whetstone.toml"
+    file.write_text(f"[tasks.{TASK}]\n")
+    load_settings.cache_clear()
+    yield file
+    load_settings.cache_clear()
+
+
+@pytest.mark.parametrize("which", ["each", "first"])
+def test_the_bias_to_what_stands_first_is_shown_by_task_whatever_makes_a_pair(
+    ledger: Ledger, configured: Path, which: Literal["each", "first"]
+) -> None:
+    configured.write_text(f'[tasks.{TASK}.pairing]\nchoice = "{which}"\n')
+    ledger.settings = settings_for(TaskPairingSettings(choice=which))
+    shown = ref("g"), ref("g", 1)
+    ledger.add(*(choice(f"c-{user}", shown[user % 10 == 0], *shown, user=f"u-{user}") for user in range(59)))
+    ledger.add(choice("tie", "tie", *shown, user="zoe"))
+    [told] = json.loads(run(pairs, "bias", "--json").stdout)
+    assert (told["task"], told["choices"], told["first"], told["expected"]) == (TASK, 60, 0.9, 0.5)
+    assert told["biased"]
+    assert "90.0%" in run(pairs, "bias").stdout
+
+
+def test_a_rebuild_says_by_task_that_nothing_differs_or_what_does(ledger: Ledger, configured: Path) -> None:
+    assert run(pairs, "rebuild").stdout == f"{TASK}: nothing differs.\n"
+    configured.write_text(f"[tasks.{TASK}.pairing]\nmin_edit_share = 1\n")
+    load_settings.cache_clear()
+    assert json.loads(run(pairs, "rebuild", "--json").stdout) == {TASK: {}}
+    ledger.add(edit("small", "g", "gamma gamma", candidate=2, user="bob"))
+    told = json.loads(run(pairs, "rebuild", "--json").stdout)[TASK]
+    assert told["pairs removed"] == 1
+    assert run(pairs, "rebuild", "--task", "another").exit_code == 1
+
+
+def test_the_proofs_of_erasures_are_listed(ledger: Ledger) -> None:
+    assert "Nobody was erased." in run(erasures, "list").stdout
+    ledger.add(event("erasure", "x", user="ann")).add()
+    [proof] = json.loads(run(erasures, "list", "--json").stdout)
+    assert (proof["task"], proof["event_id"], proof["events"], proof["log"]) == (TASK, "x", 3, "removed")
+    assert proof["erased_at"]
+    assert "ann" not in json.dumps(proof)
+    assert "under way" in run(erasures, "list", "--task", TASK).stdout  # rounds were not seen to yet
 
 
 def test_dead_letters_are_shown_with_their_reason_and_as_they_came(ledger: Ledger) -> None:

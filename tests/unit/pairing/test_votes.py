@@ -1,7 +1,8 @@
 from ingest.events import canonical, fingerprint
+from ingest.settings import SourceSettings, SourcesSettings, TaskPairingSettings
 from pairing.outcomes import DeadReason, Outcome
 from tests.services.feedback import acceptance, choice, edit, event, generation, held, preference, record, ref, regeneration
-from tests.services.ledger import Ledger
+from tests.services.ledger import Ledger, settings_for
 from tests.services.ledger import ledger as empty_ledger
 
 A, B = ref("g", 0), ref("g", 1)
@@ -44,6 +45,32 @@ def test_one_event_is_one_vote_though_it_says_the_same_twice(ledger: Ledger) -> 
 def test_a_pair_is_named_after_the_source_that_errs_least(ledger: Ledger) -> None:
     ledger.add(generation("g", "alpha", "beta"), choice("c", B, A, B), edit("e", "g", "beta", user="bob"))
     assert (ledger.pair().source, ledger.pair().votes_for) == ("edit", 2)
+
+
+def test_a_pair_says_how_far_its_source_is_trusted(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), generation("h", "gamma"), choice("c", A, A, B))
+    ledger.add(edit("e", "g", "saved", candidate=1), edit("x", "g", "better", by="expert"))
+    ledger.add(regeneration("r", "g", "h"), acceptance("a", "h", at=1))
+    found = {pair.source: (pair.wrong_share, pair.weight) for pair in ledger.rows()}
+    assert found == {"expert": (0.02, 5), "edit": (0.05, 1), "choice": (0.1, 1), "regeneration": (0.2, 1)}
+
+
+def test_the_settings_say_what_a_vote_weighs_and_other_ones_count_again(ledger: Ledger) -> None:
+    ledger.add(generation("g", "alpha", "beta"), choice("c", A, A, B), edit("e", "g", "beta", user="bob"))
+    assert ledger.pairs() == []
+    heavier = SourcesSettings(choice=SourceSettings(weight=3, wrong_share=0.3))
+    ledger.settings = settings_for(TaskPairingSettings(sources=heavier))
+    pair = ledger.add().pair()
+    assert (pair.chosen, pair.source, pair.votes_for, pair.votes_against) == ('"alpha"', "choice", 1, 1)
+    assert (pair.weight, pair.wrong_share) == (2, 0.3)
+
+
+def test_a_pair_keeps_the_tools_of_its_request_and_other_tools_are_another_prompt(ledger: Ledger) -> None:
+    tools = [{"type": "function", "function": {"name": "find"}}]
+    ledger.add(generation("g", "alpha", "beta", tools=tools), generation("h", "gamma"), choice("c", A, A, B))
+    ledger.add(choice("d", A, A, ref("h"), user="bob"))
+    assert ledger.pair().tools == canonical(tools).decode()
+    assert ledger.outcome("d") == Outcome.DIFFERENT_PROMPTS
 
 
 def test_a_preference_is_a_pair_as_it_is(ledger: Ledger) -> None:

@@ -1,12 +1,16 @@
 """A worker's own door: metrics for whoever may administer, and that it lives."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from ingest.database import Database
@@ -14,8 +18,11 @@ from ingest.keys import KeyRing, create_key
 from ingest.log import NewRecord
 from ingest.settings import PairingSettings
 from pairing.serve import create_app
-from tests.services.feedback import TASK, choice, generation, ref
-from tests.services.ledger import Ledger
+from pairing.tables import Mark
+from pairing.worker import Worker
+from tests.services.feedback import TASK, choice, generation, record, ref
+from tests.services.ledger import Ledger, settings_for
+from tests.services.ledger import ledger as empty_ledger
 
 
 @pytest.fixture
@@ -59,6 +66,50 @@ def test_events_are_counted_by_what_became_of_them_and_dead_letters_by_reason(le
     assert [after - start for after, start in zip(counts(), before, strict=True)] == [1, 1, 1, 1]
 
 
-def test_what_is_stored_to_the_end_has_no_lag(ledger: Ledger) -> None:
-    ledger.add(generation("g", "alpha"))
-    assert metric("whetstone_pairing_oldest_underived_seconds") == 0
+def test_what_is_not_stored_yet_is_lag_and_has_an_age_until_it_is(ledger: Ledger) -> None:
+    ledger.settings = settings_for(batch_events=2)
+    ledger.log.append([record(generation(f"g{n}", "alpha")) for n in range(5)]).result()
+    with closing(Worker(ledger.settings, ledger.database, ledger.log, "one", monotonic=count(0, 60).__next__)) as worker:
+        time.sleep(0.01)
+        worker.turn()
+        assert (lag(), metric("whetstone_pairing_oldest_underived_seconds") > 0) == (3, True)
+        for _ in range(3):
+            worker.turn()
+        assert (lag(), metric("whetstone_pairing_oldest_underived_seconds")) == (0, 0)
+
+
+def lag() -> float:
+    """Over all partitions, each of which is told."""
+    told = [REGISTRY.get_sample_value("whetstone_pairing_lag_events", {"partition": str(number)}) for number in range(4)]
+    return sum(one for one in told if one is not None) if None not in told else float("nan")
+
+
+def test_while_the_database_is_away_what_waits_is_lag_and_grows_older(tmp_path: Path) -> None:
+    with empty_ledger(f"sqlite:///{tmp_path}/whetstone.db") as ledger:
+        ledger.add(generation("g", "alpha"))
+        ledger.log.append([record(generation(f"g{n}", "alpha")) for n in range(5)]).result()
+        with closing(Worker(ledger.settings, ledger.database, ledger.log, "one")) as worker:
+            rename(ledger.database, "events", "away")
+            for _ in range(2):
+                with pytest.raises(OperationalError):
+                    worker.turn()
+                worker.measure_what_waits()
+                time.sleep(0.05)
+            assert (lag(), metric("whetstone_pairing_oldest_underived_seconds") >= 0.05) == (5, True)
+            rename(ledger.database, "away", "events")
+        ledger.add()
+        assert (lag(), metric("whetstone_pairing_oldest_underived_seconds")) == (0, 0)
+
+
+def rename(database: Database, table: str, name: str) -> None:
+    with database.begin() as session:
+        session.connection().exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+
+def test_what_is_stored_and_not_derived_yet_has_the_age_of_its_mark(ledger: Ledger) -> None:
+    ledger.add()
+    with ledger.database.begin() as session:
+        hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        session.add(Mark(task="of later settings", kind="generation", key="g", left_at=hour_ago))
+    ledger.add()
+    assert metric("whetstone_pairing_oldest_underived_seconds") == pytest.approx(3600, abs=60)

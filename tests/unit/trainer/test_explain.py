@@ -1,6 +1,7 @@
 """`whetstone explain` for every type of event, for pairs and for adapters, in both directions."""
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,7 @@ def test_ratings_lead_to_the_pair_that_they_make_together_and_it_leads_back(fill
     )
     [vote], [same] = explained(filled, "up").votes, explained(filled, "down").votes
     assert (vote.source, vote.standing, vote.pair_id) == ("rating", "paired", same.pair_id)
+    assert "said by: all ratings of the two replies" in text(explained(filled, "up"))
     assert {one.event_id for one in explained(filled, vote.pair_id).events} == {"h", "up", "down"}
     assert [one.pair_id for one in explained(filled, "h").holds_for] == [vote.pair_id]
     filled.add(event("rating", "up again", reply=ref("h"), thumb="up", at=9))
@@ -192,6 +194,45 @@ def test_scores_lead_to_their_pair(filled: Ledger) -> None:
         assert (vote.source, vote.standing) == ("criterion", "paired")
 
 
+def test_of_a_generation_that_thousands_voted_on_some_votes_are_shown_and_the_others_counted(filled: Ledger) -> None:
+    shown = ref("many"), ref("many", 1)
+    votes = [choice(f"c{n}", shown[n % 2], *shown, user=f"u{n}", at=n) for n in range(2_350)]
+    with filled.database.begin() as session:  # as many as SQLite takes as one statement's values, were there more votes
+        session.connection().connection.driver_connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 300)  # type: ignore[union-attr]
+    filled.add(generation("many", "alpha", "beta", prompt="Popular."), *votes)
+    found = explained(filled, "many")
+    assert [vote.event_id for vote in found.holds_for] == [f"c{n}" for n in range(2_349, 2_249, -1)]
+    assert (found.holds_for_left_out, as_json(found)["holds_for_left_out"]) == (2_250, 2_250)
+    assert "and replies of 2,250 more votes" in text(found)
+    assert explained(filled, "c0").votes[0].standing == "draw"
+
+
+def test_of_what_was_behind_hundreds_of_pairs_in_rounds_some_are_shown_and_the_others_counted(filled: Ledger) -> None:
+    with filled.database.begin() as session:
+        _add_round(session, [f"{n:064x}" for n in range(150)], number=7)
+        id_ = session.exec(select(Round.id).where(Round.number == 7)).one()
+        session.add_all(RoundEvent(round_id=id_, pair_id=f"{n:064x}", event_id="w") for n in range(150))
+    found = explained(filled, "w")
+    assert (len(found.in_rounds), found.in_rounds_left_out) == (100, 50)
+    assert "50 more pairs that it was behind were in rounds" in text(found)
+
+
+def test_of_a_long_list_of_events_a_person_reads_the_beginning_and_how_many_more_there_are(filled: Ledger) -> None:
+    ids = [f"long-{number:03}" for number in range(121)]
+    links = [regeneration(f"link-{n:03}", ids[n], ids[n + 1]) for n in range(120)]
+    filled.add(*(generation(id_, id_, prompt="A long chain.") for id_ in ids), *links, acceptance("kept", ids[-1]))
+    [vote] = explained(filled, "kept").votes
+    assert "said by: kept, link-000" in text(explained(filled, "kept"))
+    assert " and 101 more" in text(explained(filled, "kept"))
+    with filled.database.begin() as session:
+        _add_round(session, [vote.pair_id], number=8)
+    assert " and 103 more" in text(explained(filled, f"{TASK}-r000008"))
+    filled.add(acceptance("taken back", ids[0], at=9))
+    withdrawn = explained(filled, vote.pair_id)
+    assert (isinstance(withdrawn, WithdrawnPair), len(withdrawn.events)) == (True, 123)
+    assert "and 23 more" in text(withdrawn)
+
+
 def test_an_event_that_became_nothing_says_why(filled: Ledger) -> None:
     found = explained(filled, "w")
     assert (found.outcome, found.votes) == ("waiting-for-generation", [])
@@ -200,6 +241,14 @@ def test_an_event_that_became_nothing_says_why(filled: Ledger) -> None:
 
 def test_a_generation_says_which_adapter_wrote_it(filled: Ledger) -> None:
     assert (explained(filled, "g1").written_by, explained(filled, "g").written_by) == ("summarise-r000009", "base")
+
+
+def test_what_looks_like_markup_in_an_adapters_name_is_printed_as_it_is(filled: Ledger) -> None:
+    shown = ref("h"), ref("h", 1)
+    filled.add(generation("h", "one", "other", adapter="[/x]", prompt="Again."), choice("d", shown[0], *shown))
+    found = explained(filled, "h")
+    assert "written by [/x]" in text(found)
+    assert "chosen, by [/x]" in text(explained(filled, found.holds_for[0].pair_id))
 
 
 def test_a_vote_that_lost_says_so_and_names_what_was_trained_on_its_pair_before(filled: Ledger) -> None:
@@ -306,6 +355,13 @@ def test_the_command_tells_of_every_event_what_the_plain_model_is_compared_with(
         filled.add(*everyone(45))
         told = everything(filled.database)["outcomes"]
         assert {(TASK, id_): explained(filled, id_).outcome for _, id_ in told} == told
+
+
+@pytest.mark.parametrize("id_", [f"upload-r{'9' * digits}" for digits in (6, 9, 10, 20, 180)] + ["f" * 64, "%", "_", "[/b]"])
+def test_an_events_id_may_look_like_any_other(filled: Ledger, id_: str) -> None:
+    found = explained(filled.add(preference(id_, "this", "that")), id_)
+    assert (found.event_id, found.outcome) == (id_, "paired")
+    assert id_[:20] in text(found)
 
 
 def test_an_id_that_nobody_knows_finds_nothing(filled: Ledger) -> None:
