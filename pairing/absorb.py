@@ -62,7 +62,8 @@ def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
     # keys that ingest made, not knowing that they were erased
     destroy_keys(session, {(task, hash_) for (task, _), hash_ in erased.items()} | {one.sealed.owner for one in closed})
     doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, gone, before))]
-    expired = [one for one, fate in doomed if fate is Outcome.EXPIRED]
+    fates = (*doomed, *((one, _fate(one, erased, gone, before)) for one in batch.again))
+    expired = [one for one, fate in fates if fate is Outcome.EXPIRED]
     _note_late(session, batch, claims, erased, gone, expired, known)
     for id_, claim in claims.items():
         if claim in erased:
@@ -141,7 +142,8 @@ def _note_late(
         return
     looking = under_way(session, {(task, hash_) for (task, _), hash_ in erased.items()})
     late = {key for key, hash_ in erased.items() if (key[0], hash_) not in looking}
-    arrived = (one for one in (*batch.events.values(), *batch.lost) if not isinstance(one.event, ErasureEvent))
+    every = (*batch.events.values(), *batch.lost, *batch.again)
+    arrived = (one for one in every if not isinstance(one.event, ErasureEvent))
     places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late or _judged_by(one) in gone}
     places |= {(batch.dead[id_].partition, batch.dead[id_].offset) for id_, claim in claims.items() if claim in late}
     places |= {(one.record.partition, one.record.offset) for one in expired}

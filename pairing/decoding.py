@@ -47,6 +47,7 @@ class Batch:
 
     events: dict[tuple[str, str], Accepted] = field(default_factory=dict)
     lost: list[Accepted] = field(default_factory=list)
+    again: list[Accepted] = field(default_factory=list)  # the same body once more, in another record
     dead: dict[str, DeadLetter] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
 
@@ -71,6 +72,8 @@ def decode(records: Iterable[Record], split: Splitter, into: Batch | None = None
         if first.body_hash != found.body_hash:
             batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
             batch.lost.append(larger)
+        elif found is not first:
+            batch.again.append(found)
     return batch
 
 

@@ -76,10 +76,10 @@ def sort_out(session: Session, batch: Batch, freed: Mapping[str, Stripped] | Non
     by_task: defaultdict[str, list[Accepted]] = defaultdict(list)
     for accepted in batch.events.values():
         by_task[accepted.event.task].append(accepted)
-    dead = batch.dead | {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
+    batch.dead |= {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
     tasks = sorted(by_task.keys() | freed.keys())
-    fresh = {task: _Sorting(session, task, dead, freed.get(task)).sort(by_task[task]) for task in tasks}
-    _keep_dead(session, dead)
+    fresh = {task: _Sorting(session, task, batch.dead, freed.get(task)).sort(by_task[task]) for task in tasks}
+    _keep_dead(session, batch.dead)
     return fresh
 
 

@@ -150,6 +150,23 @@ def test_what_comes_later_from_an_erased_user_is_kept_nowhere(installation: Inst
         assert not session.exec(select(LateRecord)).all()
 
 
+def test_what_an_erased_user_sends_twice_in_a_row_is_kept_nowhere_either(installation: Installation) -> None:
+    """As a client does that was not answered in time: both records may be read at once."""
+    installation.send(erasure())
+    installation.work()
+    installation.send(*of_ann(), *of_ann())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+
+
+def test_what_is_too_old_and_came_twice_in_a_row_is_kept_nowhere_either(installation: Installation) -> None:
+    installation.settings = installation.settings.model_copy(update={"tasks": expiring(2).tasks | {"other": TaskSettings()}})
+    installation.work()
+    installation.send(*of_ann(), *of_ann())
+    installation.work()
+    assert installation.files_with(SECRET) == []
+
+
 def test_others_keep_what_is_theirs(installation: Installation) -> None:
     installation.send(*of_ann(), *of_others(), erasure())
     installation.work()

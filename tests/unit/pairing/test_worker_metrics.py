@@ -20,7 +20,7 @@ from ingest.settings import PairingSettings
 from pairing.serve import create_app
 from pairing.tables import Mark
 from pairing.worker import Worker
-from tests.services.feedback import TASK, choice, generation, record, ref
+from tests.services.feedback import TASK, choice, generation, preference, record, ref
 from tests.services.ledger import Ledger, settings_for
 from tests.services.ledger import ledger as empty_ledger
 
@@ -113,3 +113,12 @@ def test_what_is_stored_and_not_derived_yet_has_the_age_of_its_mark(ledger: Ledg
         session.add(Mark(task="of later settings", kind="generation", key="g", left_at=hour_ago))
     ledger.add()
     assert metric("whetstone_pairing_oldest_underived_seconds") == pytest.approx(3600, abs=60)
+
+
+def test_bodies_that_lose_their_id_are_counted_as_dead_letters_in_one_batch_and_in_two(ledger: Ledger) -> None:
+    before = metric("whetstone_pairing_dead_letters_total", reason="conflicting-body")
+    bodies = [preference("p", chosen, "bad") for chosen in ("one", "two", "three")]
+    ledger.add(*bodies[:2])
+    assert metric("whetstone_pairing_dead_letters_total", reason="conflicting-body") - before == 1
+    ledger.add(bodies[2])
+    assert metric("whetstone_pairing_dead_letters_total", reason="conflicting-body") - before == 2
