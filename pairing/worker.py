@@ -33,6 +33,8 @@ from pairing.tombstones import Known, loss
 logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY_S = 5.0
+_COLLECT_EVERY_S = 60.0
+"""Looking for garbage takes some 0.1 s."""
 _PAUSES_S = (0.2, 0.5, 1, 2, 5, 10)
 _REMOVALS_A_TURN = 8
 """Steps of removals, so that a long one does not keep new events waiting."""
@@ -72,7 +74,7 @@ def work(settings: Settings, member: str, stop: Flag) -> None:
 def leave_garbage_for_later() -> None:
     """A batch makes some hundred thousand objects without cycles: looking through them again and again is half its time.
 
-    The worker collects what cycles there are when it measures.
+    The worker collects what cycles there are now and then.
     """
     gc.freeze()
     gc.disable()
@@ -101,7 +103,7 @@ class Worker:
         self._log = log
         self._log_id = log.log_id
         self._monotonic = monotonic
-        self._look_at = self._measure_at = monotonic()
+        self._look_at = self._measure_at = self._collect_at = monotonic()
         split = splitter(settings.holdout)
         self._known = Known(tombstone(settings.erasure), log.log_id, loss(settings, isinstance(log, Forgets)))
         self._remover = Remover(settings, database, log, lambda: datetime.now(UTC))
@@ -122,6 +124,9 @@ class Worker:
         if self._monotonic() >= self._measure_at:
             self._measure(taken)
             self._measure_at = self._monotonic() + _MEASURE_EVERY_S
+        if self._monotonic() >= self._collect_at:
+            gc.collect()
+            self._collect_at = self._monotonic() + _COLLECT_EVERY_S
 
     @property
     def assigned(self) -> frozenset[int]:
@@ -160,7 +165,6 @@ class Worker:
 
     def _measure(self, taken: Taken | None) -> None:
         """What waits, for the metrics. A log that does not answer says so when it is read."""
-        gc.collect()
         with suppress(LogUnavailable):
             lag = observe.note_lag(self._log.end_offsets(), self._reader.next)
             with self._database.read() as session:
