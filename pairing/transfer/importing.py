@@ -36,7 +36,7 @@ class Batch:
     rows: int = 0
     last_line: int = 0
     size: int = 0
-    tags_left_out: int = 0
+    tags_left_out: list[str] = field(default_factory=list)
 
     def add(self, found: Found, task: str) -> None:
         self.rows += 1
@@ -56,6 +56,9 @@ class Batch:
         return self.size >= BATCH_BYTES or max(len(self.events), self.rows) >= BATCH_EVENTS
 
 
+Waiting = deque[tuple[Batch, Future[dict[int, Refused]]]]
+
+
 def run(found: Iterable[Found], task: str, door: Door, tally: Tally, settled: Callable[[], None]) -> None:
     """Send everything, and count it. `settled` is called after each batch.
 
@@ -63,12 +66,12 @@ def run(found: Iterable[Found], task: str, door: Door, tally: Tally, settled: Ca
         TransferFailed: as sending and `found` raise it. What was sent before is counted.
     """
     with ThreadPoolExecutor(IN_FLIGHT, "import") as pool:
-        waiting: deque[tuple[Batch, Future[dict[int, Refused]]]] = deque()
+        waiting: Waiting = deque()
         try:
             for batch in _batches(found, task):
                 waiting.append((batch, pool.submit(door.send, batch.events)))
                 if len(waiting) > IN_FLIGHT:
-                    _settle(*waiting.popleft(), tally)
+                    _settle_first(waiting, tally)
                     settled()
             _settle_all(waiting, tally)
         except BaseException as error:  # Ctrl-C too: what is on its way is counted, and nothing is waited for any longer
@@ -96,15 +99,19 @@ def _batches(found: Iterable[Found], task: str) -> Iterator[Batch]:
         yield batch
 
 
-def _settle_all(waiting: "deque[tuple[Batch, Future[dict[int, Refused]]]]", tally: Tally) -> None:
+def _settle_all(waiting: Waiting, tally: Tally) -> None:
     while waiting:
-        _settle(*waiting.popleft(), tally)
+        _settle_first(waiting, tally)
 
 
-def _settle(batch: Batch, sending: "Future[dict[int, Refused]]", tally: Tally) -> None:
-    refused = batch.refused | {batch.lines[at]: why for at, why in sending.result().items()}
+def _settle_first(waiting: Waiting, tally: Tally) -> None:
+    """Count the first batch once it is sent. One that fails stays the first: nothing behind it is counted as settled."""
+    batch, sending = waiting[0]
+    by_service = sending.result()
+    waiting.popleft()
+    refused = batch.refused | {batch.lines[at]: why for at, why in by_service.items()}
     for line, why in sorted(refused.items(), key=lambda one: one[0]):
         tally.refuse(line, why)
     tally.taken += batch.rows - len(refused)
-    tally.tags_left_out += batch.tags_left_out
+    tally.leave_out(batch.tags_left_out)
     tally.last_line = batch.last_line
