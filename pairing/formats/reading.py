@@ -202,6 +202,6 @@ def _calls(calls: Any) -> Any:
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: held for key, held in call.items() if held is not None}
     function = plain.get("function")
-    if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
+    if isinstance(function, dict) and isinstance(function.get("arguments"), dict) and is_json(function["arguments"], TOOL_LEVELS):
         plain["function"] = {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
     return plain

@@ -1,6 +1,7 @@
 """JSON that means one thing: each key once, finite numbers, whole characters."""
 
 import json
+from math import isfinite
 from typing import Any, NoReturn
 
 
@@ -35,7 +36,7 @@ def is_json(value: Any, levels: int) -> bool:
         return levels > 0 and all(isinstance(name, str) and is_json(held, levels - 1) for name, held in value.items())
     if isinstance(value, list):
         return levels > 0 and all(is_json(held, levels - 1) for held in value)
-    return value is None or isinstance(value, str | int | float)
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

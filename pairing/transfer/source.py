@@ -153,5 +153,5 @@ def parse(line: bytes) -> Row | Refused:
         return Refused(Reason.NOT_JSON, "A row must be an object.")
     # Nearly all rows show by their brackets that they are no deeper.
     if line.count(b"{") + line.count(b"[") > _MOST_LEVELS and not is_json(row, _MOST_LEVELS):
-        return Refused(Reason.NOT_JSON, f"Nested deeper than {_MOST_LEVELS} levels.")
+        return Refused(Reason.NOT_JSON, f"Nested deeper than {_MOST_LEVELS} levels, or a number has no end.")
     return row

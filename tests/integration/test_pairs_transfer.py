@@ -107,6 +107,11 @@ def pairs(service: Ingest, task: str = TASK) -> list[tuple[str, str | None, str,
     return sorted((pair.prompt, pair.tools or "", pair.chosen, pair.rejected) for pair in found)
 
 
+def ids(service: Ingest) -> set[str]:
+    with database(service) as tables, tables.read() as session:
+        return set(session.exec(select(Pair.id)).all())
+
+
 def counts(service: Ingest) -> tuple[int, int]:
     """Events stored, and dead letters."""
     with database(service) as tables, tables.read() as session:
@@ -291,12 +296,15 @@ def test_rows_that_hold_oddities_are_taken_as_they_are_or_refused_alone(service:
     assert (status, "2 rows taken, 1 refused." in said) == (3, True), said
     paired(service)
     assert counts(service) == (5, 0)
-    for file, name in ((chats, "trl"), (texts, "trl-standard")):
-        out = tmp_path / f"out-{name}"
-        assert ran(service, "export", "--task", TASK, "--format", name, "--out", out)[0] == 3
-        assert ran(service, "import", out, "--task", OTHER, "--format", name)[0] == 0, file
-    paired(service)
-    assert pairs(service, OTHER) == pairs(service)
+    (tmp_path / "elsewhere").mkdir()
+    with serving(tmp_path / "elsewhere") as elsewhere:
+        for name in ("openai", "fireworks-cookbook"):
+            out = tmp_path / f"out-{name}"
+            assert ran(service, "export", "--task", TASK, "--format", name, "--out", out)[0] == 3
+            assert ran(elsewhere, "import", out, "--task", TASK)[0] == 0
+        paired(elsewhere)
+        assert ids(elsewhere) == ids(service)
+        assert pairs(elsewhere) == pairs(service)
     assert {json.loads(chosen) for _, _, chosen, _ in pairs(service) if chosen.startswith('"')} == {
         "\u0085\u2028\U0001f469\u200d\U0001f467",
         "e\u0301",

@@ -21,6 +21,7 @@ from tests.unit.pairing.formats.rows import (
     RESULT,
     SYSTEM,
     TOOL,
+    call,
     m,
     pair,
 )
@@ -124,6 +125,10 @@ REFUSED: list[tuple[str, Row, Reason]] = [
             '[{"a": NaN}]',
             [{"a": b"b"}],
         )
+    ),
+    *(
+        ("openai", openai([GOOD_ROW], [{**CALLS, "tool_calls": [call(arguments)]}]), Reason.WRONG_MESSAGE)
+        for arguments in ({"a": b"b"}, {"a": float("nan")}, {"a": nested(300)})
     ),
     ("trl", {"prompt": ASKED_ROWS, "chosen": [GOOD_ROW], "rejected": [BAD_ROW], "images": ["cat.png"]}, Reason.NOT_TEXT),
     ("trl-standard", {"chosen": "abc", "rejected": "xyz"}, Reason.NO_PROMPT),
