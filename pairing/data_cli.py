@@ -46,7 +46,7 @@ def import_pairs(
 
     with _told(), tally(report) as counted, open_source(file) as source, closing(service(task, ["preference"])) as door:
         with (
-            _ends_with(counted, "taken", "Run it again: what was taken counts once.") as until_stopped,
+            _ends_with(counted, "taken", "Run it again: what was taken counts once.", "taken") as until_stopped,
             _bar(counted, source) as moved,
         ):
             door.check()
@@ -80,7 +80,7 @@ def export_pairs(
         asked = (
             {"task": task, "kind": kind} | ({"split": split} if split != "all" else {}) | ({"source": source} if source else {})
         )
-        with _ends_with(counted, "written", "Run it again.") as until_stopped, _bar(counted) as moved:
+        with _ends_with(counted, "written", "Run it again.", _so_far(out)) as until_stopped, _bar(counted) as moved:
             door.check()
             with open_target(out, format_) as target:
                 write(until_stopped(exported(door.pairs(asked))), target, counted, moved)
@@ -104,7 +104,7 @@ def convert_pairs(
     from pairing.transfer.target import open_target
 
     with _told(), tally(report) as counted, open_source(file) as source:
-        with _ends_with(counted, "written", "Run it again.") as until_stopped, _bar(counted, source) as moved:
+        with _ends_with(counted, "written", "Run it again.", _so_far(out)) as until_stopped, _bar(counted, source) as moved:
             with open_target(out, to) as target:
                 write(until_stopped(entries(source.lines, from_, "--from")), target, counted, moved)
 
@@ -120,15 +120,16 @@ def _told() -> Iterator[None]:
         _fail(str(error))
 
 
-@contextmanager
-def _ends_with(counted: "Tally", verb: str, advice: str) -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
-    """Says how far it came, whichever way it ends. A file is written whole or not at all.
+def _so_far(out: str | None) -> str:
+    """What is true of the rows when it ends early: a file is written whole or not at all."""
+    return "written" if out in (None, "-") else "read, none written"
 
-    Gives what lets rows pass until Ctrl-C.
-    """
+
+@contextmanager
+def _ends_with(counted: "Tally", verb: str, advice: str, so_far: str) -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
+    """Says how far it came, whichever way it ends. Gives what lets rows pass until Ctrl-C."""
     from pairing.transfer import TransferFailed
 
-    so_far = verb if verb == "taken" else "read, none written"
     room = _ROOM[verb]
     try:
         with _heard_ctrl_c() as until_stopped:

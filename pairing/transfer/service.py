@@ -84,7 +84,7 @@ class Service:
         except NotJson as error:
             raise TransferFailed(f"{self._url} does not answer as Whetstone does, or broke off: {error} Run it again.") from None
         except httpx.TransportError as error:
-            raise TransferFailed(f"{self._url} broke off ({type(error).__name__}). Nothing was written; run it again.") from None
+            raise TransferFailed(f"{self._url} broke off ({type(error).__name__}). Run it again.") from None
 
     def stop(self) -> None:
         """End every wait, now."""
