@@ -1,5 +1,6 @@
 """Parquet, in and out: the only module that imports pyarrow's reader and writer of it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -9,7 +10,7 @@ import pyarrow.parquet  # type: ignore[import-untyped]  # pyarrow has no types
 
 from ingest.events import canonical
 from pairing.formats.values import Reason, Refused, Row
-from pairing.transfer import CutShort
+from pairing.transfer import CutShort, TransferFailed
 
 _BATCH_ROWS, _BATCH_BYTES = 1_000, 16_000_000
 """In memory at once, whichever is reached first."""
@@ -37,10 +38,13 @@ def read_rows(file: Path | IO[bytes], place: str) -> Iterator[Row | Refused]:
 
     Raises:
         CutShort: the file is cut short or damaged.
+        TransferFailed: it has a column twice: nobody knows which one counts.
     """
     done = 0
     try:
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES) as opened:
+            if twice := [name for name, count in Counter(opened.schema_arrow.names).items() if count > 1]:
+                raise TransferFailed(f"{place} has the column {twice[0]} twice: write it again with one of them.")
             for batch in opened.iter_batches(batch_size=_rows_at_once(opened.metadata)):
                 yield from _rows(batch)
                 done += batch.num_rows

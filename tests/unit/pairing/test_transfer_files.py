@@ -209,6 +209,13 @@ def test_a_row_of_parquet_that_is_not_text_is_refused_alone(tmp_path: Path) -> N
     assert second.reason is Reason.NOT_TEXT
 
 
+def test_a_parquet_file_with_a_column_twice_is_not_guessed_at(tmp_path: Path) -> None:
+    table = pyarrow.table([pyarrow.array([text]) for text in "abcd"], names=["prompt", "chosen", "rejected", "rejected"])
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    result = convert(tmp_path / "x.parquet", "--to", "trl-standard")
+    assert (result.exit_code, "has the column rejected twice" in result.stderr) == (1, True)
+
+
 def test_a_directory_of_parquet_files_is_read_in_order(tmp_path: Path) -> None:
     for name in ("b", "a"):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"prompt": name}]), tmp_path / f"{name}.parquet")
