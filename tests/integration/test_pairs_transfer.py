@@ -225,6 +225,22 @@ def test_ctrl_c_ends_an_import_with_how_far_it_came(lasting: Ingest, tmp_path: P
     assert "Run it again: what was taken counts once." in said
 
 
+def test_ctrl_c_does_not_wait_for_a_service_that_hangs(lasting: Ingest, tmp_path: Path) -> None:
+    file = write(tmp_path / "in.jsonl", [plain(number, 50) for number in range(40_000)])
+    assert lasting.process
+    with started(lasting, "import", file, "--task", "hanging") as process:
+        _until_taken(lasting, _taken(lasting) + 5_000)
+        lasting.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=15)
+        finally:
+            lasting.process.send_signal(signal.SIGCONT)
+    assert process.returncode == 130
+    assert said.startswith("Stopped after line ")
+
+
 def test_what_the_service_refuses_is_reported_by_line_and_the_rest_is_taken(tmp_path: Path) -> None:
     small = {"WHETSTONE_INGEST_MAX_EVENT_BYTES": "1000", "WHETSTONE_INGEST_MAX_BATCH_EVENTS": "7"}
     with ingest(tmp_path, SERVE_WITH_PAIRS, **small, WHETSTONE_INGEST_MAX_REQUEST_BYTES="3000") as service:

@@ -275,6 +275,7 @@ def test_rows_go_from_standard_input_to_standard_output(content: bytes) -> None:
         (["x.jsonl", "--to", "openai", "--report", "/dev/full"], "The report cannot be written"),
         (["x.jsonl", "--to", "trl", "--out", "/dev/full/x"], "cannot be written"),
         (["unclear.jsonl", "--to", "trl"], "--from"),
+        (["two.jsonl", "--to", "trl"], "The rows may be openpipe or swift. Say with --from"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -283,9 +284,10 @@ def test_what_cannot_be_done_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     written(Path("x.jsonl"), LINE)
     written(Path("unclear.jsonl"), b'{"a": 1}')
+    written(Path("two.jsonl"), b'{"messages": [], "rejected_message": {}, "rejected_response": ""}')
     result = convert(*arguments)
     assert (result.exit_code, said in result.stderr) == (1, True), result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["unclear.jsonl", "x.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["two.jsonl", "unclear.jsonl", "x.jsonl"]
 
 
 def test_the_help_of_the_commands_imports_nothing_heavy() -> None:
