@@ -1,6 +1,7 @@
 """Commands: `whetstone pairs import|export|convert`. What they need is imported when they run."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
@@ -165,13 +166,15 @@ def _heard_ctrl_c() -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
             yield row
             end_if_heard()  # before the next row is waited for
 
-    before = signal.getsignal(signal.SIGINT)
+    before, tell = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if before is signal.default_int_handler:  # else somebody wants it ignored
         signal.signal(signal.SIGINT, hear)
+    sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else tell(lost)
     try:
         yield until_stopped
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = tell
 
 
 @contextmanager

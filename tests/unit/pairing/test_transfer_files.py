@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -352,19 +351,26 @@ def _feed(pipe: Any, content: bytes) -> None:
             pipe.write(content)
 
 
-def test_ctrl_c_counts_also_where_its_exception_was_swallowed(tmp_path: Path) -> None:
-    def swallowing(rows: Any) -> Iterator[Any]:
-        for number, row in enumerate(rows):
-            if number == 1:
-                with suppress(KeyboardInterrupt):
-                    signal.raise_signal(signal.SIGINT)
-            yield row
+class Swallows:
+    """Python ignores what is raised where an object ends, and would only print it."""
 
-    before = signal.getsignal(signal.SIGINT)
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_counts_also_where_its_exception_was_swallowed(capfd: pytest.CaptureFixture[str]) -> None:
+    before, passed = signal.getsignal(signal.SIGINT), []
+
+    def passing(number: int) -> None:
+        passed.append(number)
+        if number == 2:
+            Swallows()
+
     with pytest.raises(KeyboardInterrupt), _heard_ctrl_c() as until_stopped:
-        for _ in until_stopped(swallowing(range(5))):
-            pass
+        [passing(number) for number in until_stopped(range(5))]  # type: ignore[func-returns-value]  # only for its effect
+    assert passed == [0, 1, 2]
     assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err == ""
 
 
 def test_an_empty_file_is_no_rows_and_no_error(tmp_path: Path) -> None:
