@@ -1,5 +1,6 @@
 """The `whetstone` command: every stage's commands under one name, each loaded only when it is called."""
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -91,6 +92,7 @@ def whetstone() -> None:
 
 def main() -> None:
     """Run the command line. An expected error is one sentence and exit status 2."""
+    sys.path.append(os.getcwd())  # as for `python -m`: a function that the settings name may lie beside whetstone.toml
     try:
         app()
     except _expected() as error:

@@ -53,7 +53,8 @@ class Message(Schema):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | tuple[TextPart, ...] | None = None
     name: str | None = None
-    tool_calls: tuple[ToolCall, ...] | None = None
+    # APIs answer with an empty list where there are none: the same message must not be two.
+    tool_calls: Annotated[tuple[ToolCall, ...] | None, AfterValidator(lambda calls: calls or None)] = None
     tool_call_id: str | None = None
 
     @model_validator(mode="after")

@@ -1,27 +1,33 @@
 """Commands: `whetstone pairs import|export|convert`. What they need is imported when they run."""
 
-from collections.abc import Callable, Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from pairing.transfer.report import Tally
+    from pairing.transfer.source import Source
 
+T = TypeVar("T")
 SOME_REFUSED = 3
 """Exit status when some rows were refused, and all others taken."""
 _INTERRUPTED = 130
+_ROOM = {"taken": "an event holds 32, of 200 characters each", "written": "the format has no place for them"}
+"""Why a tag was left out of what was taken, or written."""
 
 Report = Annotated[str | None, typer.Option(metavar="FILE", help="Write each refused row there: line, reason, detail.")]
-Source = Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines (.gz, .zst too) or Parquet; - is standard input.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines (.gz, .zst too) or Parquet; - is standard input.")]
 Out = Annotated[
     str | None, typer.Option(metavar="PLACE", help="Where to. Default: standard output. .gz, .zst, .parquet as named.")
 ]
 
 
 def import_pairs(
-    file: Source,
+    file: File,
     task: Annotated[str, typer.Option(help="The task that the pairs are for.")],
     format_: Annotated[str | None, typer.Option("--format", help="Format of the rows. Default: as they look.")] = None,
     report: Report = None,
@@ -41,11 +47,11 @@ def import_pairs(
 
     with _told(), tally(report) as counted, open_source(file) as source, closing(service(task, ["preference"])) as door:
         with (
-            _ends_with(counted, "taken", "Run it again: what was taken counts once."),
-            _bar(lambda: source.position, source.size) as moved,
+            _ends_with(counted, "taken", "Run it again: what was taken counts once.", "taken") as until_stopped,
+            _bar(counted, source) as moved,
         ):
             door.check()
-            run(entries(source.lines, format_), task, door, counted, moved)
+            run(until_stopped(entries(source.lines, format_)), task, door, counted, moved)
 
 
 def export_pairs(
@@ -75,13 +81,14 @@ def export_pairs(
         asked = (
             {"task": task, "kind": kind} | ({"split": split} if split != "all" else {}) | ({"source": source} if source else {})
         )
-        with _ends_with(counted, "written", "Run it again."), _bar(lambda: counted.last_line, None) as moved:
+        with _ends_with(counted, "written", "Run it again.", _so_far(out)) as until_stopped, _bar(counted) as moved:
+            door.check()
             with open_target(out, format_) as target:
-                write(exported(door.pairs(asked)), target, counted, moved)
+                write(until_stopped(exported(door.pairs(asked))), target, counted, moved)
 
 
 def convert_pairs(
-    file: Source,
+    file: File,
     to: Annotated[str, typer.Option(help="Format to write; parquet and hf hold TRL's rows.")],
     out: Out = None,
     from_: Annotated[str | None, typer.Option("--from", help="Format of the rows. Default: as they look.")] = None,
@@ -98,9 +105,9 @@ def convert_pairs(
     from pairing.transfer.target import open_target
 
     with _told(), tally(report) as counted, open_source(file) as source:
-        with _ends_with(counted, "written", "Run it again."), _bar(lambda: source.position, source.size) as moved:
+        with _ends_with(counted, "written", "Run it again.", _so_far(out)) as until_stopped, _bar(counted, source) as moved:
             with open_target(out, to) as target:
-                write(entries(source.lines, from_), target, counted, moved)
+                write(until_stopped(entries(source.lines, from_, "--from")), target, counted, moved)
 
 
 @contextmanager
@@ -114,38 +121,79 @@ def _told() -> Iterator[None]:
         _fail(str(error))
 
 
+def _so_far(out: str | None) -> str:
+    """What is true of the rows when it ends early: a file is written whole or not at all."""
+    return "written" if out in (None, "-") else "read, none written"
+
+
 @contextmanager
-def _ends_with(counted: "Tally", verb: str, advice: str) -> Iterator[None]:
-    """How far it came, whichever way it ends. A file is written whole or not at all."""
+def _ends_with(counted: "Tally", verb: str, advice: str, so_far: str) -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
+    """Says how far it came, whichever way it ends. Gives what lets rows pass until Ctrl-C."""
     from pairing.transfer import TransferFailed
 
-    so_far = verb if verb == "taken" else "read, none written"
+    room = _ROOM[verb]
     try:
-        yield
+        with _heard_ctrl_c() as until_stopped:
+            yield until_stopped
     except KeyboardInterrupt:
-        typer.echo(f"Stopped after line {counted.last_line:,}: {counted.sentence(so_far)}\n{advice}", err=True)
+        typer.echo(f"Stopped after line {counted.last_line:,}: {counted.sentence(so_far, room)}\n{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     except TransferFailed:
         if counted.last_line:
-            typer.echo(f"Up to line {counted.last_line:,}: {counted.sentence(so_far)}", err=True)
+            typer.echo(f"Up to line {counted.last_line:,}: {counted.sentence(so_far, room)}", err=True)
         raise
-    typer.echo(counted.sentence(verb), err=True)
+    typer.echo(counted.sentence(verb, room), err=True)
     if counted.refused:
         raise typer.Exit(SOME_REFUSED)
 
 
 @contextmanager
-def _bar(position: Callable[[], int], size: int | None) -> Iterator[Callable[[], None]]:
+def _heard_ctrl_c() -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
+    """Ctrl-C ends the rows also where its exception was swallowed, as pydantic does with what is raised inside of isinstance."""
+    heard = []
+
+    def hear(number: int, _frame: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    def end_if_heard() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    def until_stopped(rows: Iterable[T]) -> Iterator[T]:
+        for row in rows:
+            end_if_heard()
+            yield row
+            end_if_heard()  # before the next row is waited for
+
+    before, tell = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    if before is signal.default_int_handler:  # else somebody wants it ignored
+        signal.signal(signal.SIGINT, hear)
+    sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else tell(lost)
+    try:
+        yield until_stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = tell
+
+
+@contextmanager
+def _bar(counted: "Tally", source: "Source | None" = None) -> Iterator[Callable[[], None]]:
     """A progress bar on a terminal: bytes where the size is known, else rows."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    size = source.size if source else None
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn()) if size else (BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        row = progress.add_task("", total=size)
-        yield lambda: progress.update(row, completed=position())
-        progress.update(row, completed=position())
+        bar = progress.add_task("", total=size)
+
+        def moved() -> None:
+            progress.update(bar, completed=source.position if source and size else counted.last_line)
+
+        yield moved
+        moved()
 
 
 def _fail(sentence: str) -> NoReturn:

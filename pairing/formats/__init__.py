@@ -16,7 +16,7 @@ WRITTEN = tuple(name for name, found in FORMATS.items() if found.write)
 
 
 class Unclear(Exception):
-    """The rows do not say what format they are in. The message names those that it may be; `--format` decides."""
+    """The rows do not say what format they are in. The message names those that it may be: a person has to decide."""
 
 
 def detect(rows: Iterable[Row]) -> Format:
@@ -27,17 +27,18 @@ def detect(rows: Iterable[Row]) -> Format:
     Raises:
         Unclear: there is none, or there are several.
     """
-    claimants = [names for names in (_claimants(row) for row in rows) if names]
-    common = [name for name in FORMATS if all(name in names for names in claimants)] if claimants else []
+    found = [names for names in (claimants(row) for row in rows) if names]
+    common = [name for name in FORMATS if all(name in names for names in found)] if found else []
     if len(common) == 1:
         return FORMATS[common[0]]
     if common:
-        raise Unclear(f"The rows may be {' or '.join(common)}: say which with --format.")
-    if claimants:
-        found = [name for name in FORMATS if any(name in names for names in claimants)]
-        raise Unclear(f"Some rows look like {', others like '.join(found)}: say with --format how to read them all.")
-    raise Unclear(f"The rows look like no format that is known. Formats are {', '.join(READ)}: say which with --format.")
+        raise Unclear(f"The rows may be {' or '.join(common)}.")
+    if found:
+        named = [name for name in FORMATS if any(name in names for names in found)]
+        raise Unclear(f"Some rows look like {', others like '.join(named)}.")
+    raise Unclear(f"The rows look like no format that is known. Formats are {', '.join(READ)}.")
 
 
-def _claimants(row: Row) -> frozenset[str]:
+def claimants(row: Row) -> frozenset[str]:
+    """The formats whose own fields the row has."""
     return frozenset(name for name, found in FORMATS.items() if found.claims(row))

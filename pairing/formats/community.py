@@ -107,15 +107,16 @@ def _read_swift(row: Row) -> list[Preference]:
     """A chat that ends in the chosen reply, and either the rejected reply or the whole chat with it."""
     said = reading.messages(row.get("messages"), "messages")
     tools = reading.tools(row.get("tools"))
-    tags = reading.tags(row, ("messages", "rejected_response", "rejected_messages", "tools"))
+    tags = reading.tags(row, ("messages", "rejected_response", "rejected_messages", "system", "tools"))
     if row.get("rejected_messages") is not None:
         other = reading.messages(row["rejected_messages"], "rejected_messages")
-        return [preference(*reading.apart((), said, other, Reason.DIFFERENT_PROMPTS), tools=tools, tags=tags)]
+        prompt, chosen, rejected = reading.apart((), said, other, Reason.DIFFERENT_PROMPTS)
+        return [preference(_with_system(row, prompt), chosen, rejected, tools, tags)]
     if len(said) == 1:
         raise Refused(Reason.NO_PROMPT)
     if row.get("rejected_response") is None:
         raise Refused(Reason.NOT_A_PAIR)
-    return [preference(said[:-1], said[-1], reading.text(row, "rejected_response"), tools, tags)]
+    return [preference(_with_system(row, said[:-1]), said[-1], reading.text(row, "rejected_response"), tools, tags)]
 
 
 def _claims_orca(row: Row) -> bool:

@@ -18,6 +18,8 @@ class Format:
     """The pairs or examples of a row. Raises Refused."""
     write: Callable[[Entry], dict[str, Any]] | None = None
     """The row of a pair or example. Raises Refused. None: a format that is only read."""
+    tags: frozenset[str] = frozenset()
+    """Names of the tags that `write` has a place for."""
 
 
 def has(row: Row, kind: type, *names: str) -> bool:

@@ -52,14 +52,14 @@ def _write(entry: Entry) -> dict[str, Any]:
 
 
 def _write_together(entry: Entry) -> dict[str, Any]:
-    """Its checker refuses parts, replies without text, developers, one role twice in a row, a last word of the model."""
+    """Its checker refuses parts, messages without text, developers, one role twice in a row, a last word of the model."""
     pair = writing.pair_of(entry)
     prompt = writing.conversation(pair)
     replies = [writing.as_message(reply) for reply in (pair.chosen, pair.rejected)]
     if any(isinstance(message.content, tuple) for message in (*prompt, *replies)):
         raise Refused(Reason.PARTS)
-    if any(reply.content is None for reply in replies):
-        raise Refused(Reason.TOOL_CALLS, "Together wants text in both replies, and one has tool calls only.")
+    if any(message.content is None for message in (*prompt, *replies)):
+        raise Refused(Reason.TOOL_CALLS, "Together wants text in every message, and one has tool calls only.")
     if any(message.role not in _TOGETHER_ROLES for message in prompt):
         raise Refused(Reason.ROLE)
     if any(one.role == next_one.role for one, next_one in pairwise(prompt)):

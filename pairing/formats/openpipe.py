@@ -45,4 +45,4 @@ def _write(entry: Entry) -> dict[str, Any]:
     return row
 
 
-FORMATS = (Format("openpipe", _claims, _read, _write),)
+FORMATS = (Format("openpipe", _claims, _read, _write, frozenset({"split"})),)

@@ -7,12 +7,17 @@ from typing import Any, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from ingest.events import Message, Prompt, Reply, TextPart, Tool
+from pairing.formats.strict import NotJson, decode, is_json
 from pairing.formats.values import Reason, Refused, Row
 
 Messages = tuple[Message, ...]
 _messages: TypeAdapter[Messages] = TypeAdapter(Messages)
 _tools: TypeAdapter[tuple[Tool, ...]] = TypeAdapter(tuple[Tool, ...])
 _MESSAGE_FIELDS = frozenset(Message.model_fields)
+TOOL_LEVELS = 100
+"""Of lists and objects in each other that definitions of tools may have: they fit into the rows of any format, and any event."""
+_MEDIA = frozenset({"image", "images", "audio", "audios", "video", "videos"})
+_TOOLS = frozenset({"tools", "functions", "toolConfig"})
 
 
 def wrong(name: str, wanted: str) -> NoReturn:
@@ -115,9 +120,11 @@ def tools(value: Any, name: str = "tools") -> tuple[Tool, ...] | None:
     """
     if isinstance(value, str) and value:
         try:
-            value = json.loads(value)
-        except ValueError:
+            value = decode(value.encode())
+        except NotJson:
             wrong(name, "a list of tools, or that list as JSON text")
+    if not is_json(value, TOOL_LEVELS):
+        wrong(name, "a list of tools that JSON can say, and not nested too deeply")
     try:
         return _tools.validate_python(value) if value else None
     except ValidationError:
@@ -139,8 +146,17 @@ def blocks(value: Any, name: str) -> str | tuple[TextPart, ...]:
 
 
 def tags(row: Row, used: Collection[str]) -> dict[str, str]:
-    """Everything else that the row says, as text."""
-    return {name: as_tag(value) for name, value in row.items() if name not in used and value is not None}
+    """Everything else that the row says, as text.
+
+    Raises:
+        Refused: it says more of the prompt: images and the like beside it, or tools where the format has none.
+    """
+    others = {name: value for name, value in row.items() if name not in used and value is not None}
+    if media := _filled(others, _MEDIA):
+        raise Refused(Reason.NOT_TEXT, f"The row has {media} beside its text.")
+    if found := _filled(others, _TOOLS):
+        raise Refused(Reason.TOOLS, f"`{found}` stands where the format has no tools, and would be lost.")
+    return {name: as_tag(value) for name, value in others.items() if name not in _MEDIA | _TOOLS}
 
 
 def as_tag(value: Any) -> str:
@@ -148,10 +164,18 @@ def as_tag(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def _filled(row: Row, names: Collection[str]) -> str:
+    """Those of these fields that hold anything."""
+    return ", ".join(sorted(name for name in names if row.get(name)))
+
+
 def _message(value: Any, name: str) -> dict[str, Any]:
+    """Without what says nothing: nulls, and the empty lists (of calls, of annotations) that APIs answer with."""
     if not isinstance(value, Mapping):
         wrong(name, "a list of messages")
-    plain = {key: held for key, held in value.items() if held is not None}
+    plain = {key: held for key, held in value.items() if held is not None and (held != [] or key == "content")}
+    if media := _filled(plain, _MEDIA):
+        raise Refused(Reason.NOT_TEXT, f"A message of `{name}` holds {media}.")
     if others := plain.keys() - _MESSAGE_FIELDS:
         raise Refused(Reason.WRONG_MESSAGE, f"A message of `{name}` has {', '.join(sorted(others))}, which would be lost.")
     if isinstance(plain.get("content"), list):
@@ -178,6 +202,6 @@ def _calls(calls: Any) -> Any:
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: held for key, held in call.items() if held is not None}
     function = plain.get("function")
-    if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
+    if isinstance(function, dict) and isinstance(function.get("arguments"), dict) and is_json(function["arguments"], TOOL_LEVELS):
         plain["function"] = {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
     return plain

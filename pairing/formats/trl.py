@@ -48,7 +48,10 @@ def _texts(row: Row, asked: Any) -> tuple[str, str, str]:
 
 
 def _common(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """An implicit prompt, cut where TRL's `extract_prompt` cuts it: at the first difference, even in mid-word."""
+    """An implicit prompt, cut where TRL's `extract_prompt` cuts it: at the first difference, even in mid-word.
+
+    Where one text is the beginning of the other there is none: it is the prompt then, and not all of it but one character.
+    """
     end = next((at for at, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), None)
     end = min(len(chosen), len(rejected)) if end is None else end
     if end and chosen[end - 1] == " ":

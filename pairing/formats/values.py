@@ -16,6 +16,7 @@ class Reason(Meaning):
 
     NOT_JSON = "not-json", "The line is not one JSON object in UTF-8, with finite numbers and each key once."
     NOT_TEXT = "not-text", "Images, audio or other content that is not text: kept nowhere, so not taken in part."
+    OTHER_FORMAT = "other-format", "The row looks like another format than the first rows of the file."
     TOO_LONG = "too-long", "Larger than one event may be."
     WRONG_FIELD = "wrong-field", "A field that the format needs is missing, or is of another kind."
     WRONG_MESSAGE = "wrong-message", "A message has an unknown role or field, or says nothing."

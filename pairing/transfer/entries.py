@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ingest.events import UNDATED, Prompt, Reply, canonical
-from pairing.formats import FORMATS, READ, Unclear, detect
+from pairing.formats import FORMATS, READ, Unclear, claimants, detect
 from pairing.formats.format import Format
-from pairing.formats.values import Entry, Preference, Refused
+from pairing.formats.values import Entry, Preference, Reason, Refused
 from pairing.transfer import TransferFailed
 from pairing.transfer.source import Line
 
@@ -40,17 +40,18 @@ class Found:
     """Of a pair that the service has."""
 
 
-def entries(lines: Iterator[Line], format_name: str | None) -> Iterator[Found]:
-    """Read the rows in this format, or in the one that the first of them show.
+def entries(lines: Iterator[Line], format_name: str | None, option: str = "--format") -> Iterator[Found]:
+    """Read the rows in this format, or in the one that the first of them show. `option` is where a person names it.
 
     Raises:
         TransferFailed: there is no such format; or they show none, or several.
     """
-    first: list[Line] = []
-    if format_name is None:
-        first = _first(lines)
-    chosen = _format(format_name, first)
-    return (_found(line, chosen) for line in chain(first, lines))
+    if format_name is not None:
+        named = _named(format_name)
+        return (_found(line, named) for line in lines)
+    first = _first(lines)
+    shown = _shown(first, option)
+    return (_found(line, shown, option) for line in chain(first, lines))
 
 
 def _first(lines: Iterator[Line]) -> list[Line]:
@@ -63,11 +64,13 @@ def _first(lines: Iterator[Line]) -> list[Line]:
     return taken
 
 
-def _format(name: str | None, first: list[Line]) -> Format:
-    if name is not None:
-        if name not in FORMATS:
-            raise TransferFailed(f"{name} is no format that is read. Formats are {', '.join(READ)}.")
-        return FORMATS[name]
+def _named(name: str) -> Format:
+    if name not in FORMATS:
+        raise TransferFailed(f"{name} is no format that is read. Formats are {', '.join(READ)}.")
+    return FORMATS[name]
+
+
+def _shown(first: list[Line], option: str) -> Format:
     rows = [line.row for line in first if not isinstance(line.row, Refused)]
     if not rows and len(first) == _LOOKED_FOR_IN:
         raise TransferFailed(f"None of the first {len(first):,} lines is a JSON object: is this JSON Lines?")
@@ -76,20 +79,27 @@ def _format(name: str | None, first: list[Line]) -> Format:
     try:
         return detect(rows)
     except Unclear as error:
-        raise TransferFailed(str(error)) from None
+        raise TransferFailed(f"{error} Say with {option} how to read them all.") from None
 
 
-def _found(line: Line, chosen: Format) -> Found:
+def _found(line: Line, chosen: Format, option: str | None = None) -> Found:
+    """With `option` the format was found, and not named: a later row that looks like another one is not read as this one."""
     if isinstance(line.row, Refused):
         return Found(line.number, line.row)
     try:
+        if option and not chosen.claims(line.row) and (others := claimants(line.row)):
+            raise Refused(
+                Reason.OTHER_FORMAT,
+                f"It looks like {' or '.join(sorted(others))}, the first rows like {chosen.name}: "
+                f"say with {option} how to read them all.",
+            )
         return Found(line.number, tuple(chosen.read(line.row)))
     except Refused as refused:
         return Found(line.number, refused)
 
 
-def event(entry: Entry, task: str) -> tuple[bytes, int]:
-    """The event of a pair or example as canonical JSON, and how many of its tags it could not hold.
+def event(entry: Entry, task: str) -> tuple[bytes, set[str]]:
+    """The event of a pair or example as canonical JSON, and the names of the tags that it could not hold.
 
     Its id is the hash of everything else in it: the same row twice, in whatever format, is one event.
     """
@@ -98,7 +108,7 @@ def event(entry: Entry, task: str) -> tuple[bytes, int]:
     body |= _preference(entry) if isinstance(entry, Preference) else _rating(entry, task)
     content = canonical(body)
     event_id = f"import:{hashlib.sha256(content).hexdigest()}"
-    return b'{"event_id":"%s",%s' % (event_id.encode(), content[1:]), len(entry.tags) - len(tags)
+    return b'{"event_id":"%s",%s' % (event_id.encode(), content[1:]), entry.tags.keys() - tags.keys()
 
 
 def _preference(pair: Preference) -> dict[str, Any]:

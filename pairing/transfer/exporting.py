@@ -24,25 +24,22 @@ def exported(rows: Iterable[Row]) -> Iterator[Found]:
 def write(found: Iterable[Found], target: Target, tally: Tally, settled: Callable[[], None]) -> None:
     """Write everything, and count it. `settled` is called now and then."""
     for number, one in enumerate(found, 1):
-        why = one.entries if isinstance(one.entries, Refused) else _refusal(one.entries, target)
-        if why:
-            tally.refuse(one.line, _about(why, one.pair_id))
-        else:
-            tally.taken += 1
+        try:
+            _write(one, target, tally)
+        except Refused as refused:
+            tally.refuse(one.line, _about(refused, one.pair_id))
         tally.last_line = one.line
         if not number % _SETTLED_EVERY:
             settled()
 
 
-def _refusal(entries: Iterable[Entry], target: Target) -> Refused | None:
-    """Why one of them could not be written; the last such reason."""
-    found = None
-    for entry in entries:
-        try:
-            target.add(entry)
-        except Refused as refused:
-            found = refused
-    return found
+def _write(one: Found, target: Target, tally: Tally) -> None:
+    """All that the row held, or nothing of it: Refused."""
+    if isinstance(one.entries, Refused):
+        raise one.entries
+    target.add(*one.entries)
+    tally.taken += 1
+    tally.leave_out(name for entry in one.entries for name in entry.tags.keys() - target.tags)
 
 
 def _about(why: Refused, pair_id: str | None) -> Refused:

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
+from pairing.formats.strict import NotJson, decode
 from pairing.formats.values import Reason, Refused, Row
 from pairing.transfer import Stopped, TransferFailed
-from pairing.transfer.source import parse
 
 PATIENCE_S = 300.0
 """How long a service that does not answer, or takes nothing, is asked again before an import gives up."""
@@ -80,12 +80,11 @@ class Service:
                     answer.read()
                     raise TransferFailed(_sentence(answer))
                 for line in _lines(answer):
-                    row = parse(line)
-                    if isinstance(row, Refused):
-                        raise TransferFailed(f"{self._url} does not answer as Whetstone does: {row.detail}")
-                    yield row
+                    yield decode(line)
+        except NotJson as error:
+            raise TransferFailed(f"{self._url} does not answer as Whetstone does, or broke off: {error} Run it again.") from None
         except httpx.TransportError as error:
-            raise TransferFailed(f"{self._url} broke off ({type(error).__name__}). Nothing was written; run it again.") from None
+            raise TransferFailed(f"{self._url} broke off ({type(error).__name__}). Run it again.") from None
 
     def stop(self) -> None:
         """End every wait, now."""
@@ -153,6 +152,8 @@ def _lines(answer: httpx.Response) -> Iterator[bytes]:
     for chunk in answer.iter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
+    if rest:
+        yield rest  # a line that nothing ended: what it says shows whether it is whole
 
 
 def _at_fault(answer: httpx.Response) -> dict[int, Refused]:

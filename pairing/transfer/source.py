@@ -1,21 +1,24 @@
 """Rows of a file, one after another, in bounded memory: JSON Lines (plain, gzip, zstd) or Parquet, by the first bytes."""
 
 import gzip
-import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
+from pairing.formats.strict import NotJson, decode, is_json
 from pairing.formats.values import Reason, Refused, Row
 from pairing.transfer import CutShort, TransferFailed
 
 MAX_LINE_BYTES = 16_000_000
 """As much as any service can be set to take as one event."""
+_MOST_LEVELS = 150
+"""Of lists and objects in each other: Python writes and pydantic reads no more than some hundreds."""
 _CHUNK_BYTES = 1 << 20
 _GZIP, _ZSTD, _PARQUET, _BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"\xef\xbb\xbf"
 
@@ -86,7 +89,7 @@ def _directory(directory: Path) -> Source:
     return Source(_numbered(chain.from_iterable(read_rows(file, str(file)) for file in files)), None, None)
 
 
-def _numbered(rows: Iterable[Row]) -> Iterator[Line]:
+def _numbered(rows: Iterable[Row | Refused]) -> Iterator[Line]:
     return (Line(number, row) for number, row in enumerate(rows, 1))
 
 
@@ -132,6 +135,8 @@ def _split(stream: Any, place: str) -> Iterator[bytes | None]:
 
 def _read(stream: Any, place: str, lines: int) -> bytes:
     try:
+        if isinstance(stream, BufferedReader):
+            return stream.read1(_CHUNK_BYTES)  # of a pipe what is there, and Ctrl-C is heard between
         return bytes(stream.read(_CHUNK_BYTES))
     except (EOFError, OSError, zlib.error) as error:
         after = f"after line {lines:,}" if lines else "at its beginning"
@@ -141,35 +146,12 @@ def _read(stream: Any, place: str, lines: int) -> bytes:
 def parse(line: bytes) -> Row | Refused:
     """A line of JSON."""
     try:
-        row = _DECODER.decode(line.decode())
-        if b"\\ud" in line or b"\\uD" in line:
-            json.dumps(row, ensure_ascii=False).encode()  # an escape may be half of a pair, which is no text
-    except _Wrong as error:
+        row = decode(line)
+    except NotJson as error:
         return Refused(Reason.NOT_JSON, str(error))
-    except json.JSONDecodeError as error:
-        return Refused(Reason.NOT_JSON, f"{error.msg} at column {error.colno}.")
-    except UnicodeDecodeError:
-        return Refused(Reason.NOT_JSON, "Not UTF-8.")
-    except UnicodeEncodeError:
-        return Refused(Reason.NOT_JSON, "Half of a surrogate pair stands for no character.")
-    except (RecursionError, ValueError):
-        return Refused(Reason.NOT_JSON, "Nested too deeply, or a number is too long.")
-    return row if isinstance(row, dict) else Refused(Reason.NOT_JSON, "A row must be an object.")
-
-
-class _Wrong(Exception):
-    """JSON that JSON does not know."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Wrong("An object has a key twice.")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _Wrong(f"{name} is no number that JSON has.")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+    if not isinstance(row, dict):
+        return Refused(Reason.NOT_JSON, "A row must be an object.")
+    # Nearly all rows show by their brackets that they are no deeper.
+    if line.count(b"{") + line.count(b"[") > _MOST_LEVELS and not is_json(row, _MOST_LEVELS):
+        return Refused(Reason.NOT_JSON, f"Nested deeper than {_MOST_LEVELS} levels, or a number has no end.")
+    return row

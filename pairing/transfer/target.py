@@ -22,6 +22,8 @@ _HELD_OUT = ("test", "holdout")
 
 
 class _Rows(Protocol):
+    def fit(self, row: dict[str, Any]) -> dict[str, Any]: ...
+
     def add(self, row: dict[str, Any]) -> None: ...
 
     def close(self) -> None: ...
@@ -30,18 +32,22 @@ class _Rows(Protocol):
 class Target:
     """Writes pairs and examples, each as a row."""
 
-    def __init__(self, row_format: Format, rows_of: Callable[[Entry], _Rows]) -> None:
+    def __init__(self, row_format: Format, rows_of: Callable[[Entry], _Rows], tags: frozenset[str] = frozenset()) -> None:
         assert row_format.write
+        self.tags = row_format.tags | tags
+        """Names of the tags that have a place there."""
         self._write = row_format.write
         self._rows_of = rows_of
 
-    def add(self, entry: Entry) -> None:
-        """Write it.
+    def add(self, *entries: Entry) -> None:
+        """Write all that a row held.
 
         Raises:
-            Refused: the format cannot hold it.
+            Refused: the format cannot hold one of them, and none is written.
         """
-        self._rows_of(entry).add(self._write(entry))
+        fitting = [(rows := self._rows_of(entry), rows.fit(self._write(entry))) for entry in entries]
+        for rows, row in fitting:
+            rows.add(row)
 
 
 def row_format(name: str) -> Format:
@@ -89,6 +95,9 @@ class _Lines:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
+    def fit(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row
+
     def add(self, row: dict[str, Any]) -> None:
         self._stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
@@ -135,7 +144,7 @@ def _directory(place: str | None, rows: Format) -> Iterator[Target]:
             return files[split]  # type: ignore[no-any-return]  # pyarrow is untyped
 
         try:
-            yield Target(rows, rows_of)
+            yield Target(rows, rows_of, frozenset({"split"}))
         finally:
             for file in files.values():
                 file.close()

@@ -1,19 +1,26 @@
 """What commands read and replay on PostgreSQL: the same as on SQLite."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlmodel import Session
+from starlette.testclient import TestClient
 
+from ingest.app import create_app
 from ingest.events import canonical, fingerprint
+from ingest.keys import KeyRing, create_key
 from ingest.log import NewRecord
+from ingest.settings import Settings
+from pairing import api
 from pairing.replay import replay
 from pairing.tables import DeadLetter
 from tests.services.feedback import TASK, crowd, event, generation, preference, ref
 from tests.services.ledger import Ledger, ledger
 from tests.services.postgres import empty_database
 from tests.services.rounds import NOW
+from tests.standins.log import MemoryLog
 from trainer.ask import with_users
 from trainer.explain import as_json
 from trainer.explain_reading import find
@@ -26,14 +33,17 @@ EVENTS = [
     generation("h", "good", "poor", prompt="Describe rain."),
     event("rating", "up", reply=ref("h"), thumb="up"),
     event("rating", "down", reply=ref("h", 1), thumb="down", user="bob"),
+    *(generation(f"only-{number}", "fine", prompt=f"Describe snow {number}.") for number in range(3)),
+    *(event("rating", f"up-{number}", reply=ref(f"only-{number}"), thumb="up") for number in range(3)),
 ]
 _WHEN_WRITTEN = {"created_at", "received_at"}
 
 
 @pytest.fixture(scope="module")
-def both(server: str) -> Iterator[tuple[Ledger, Ledger]]:
+def both(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, Ledger]]:
     """The same events, and a round, on either."""
-    with ledger() as on_sqlite, empty_database(server, "lineage") as url, ledger(url) as on_postgres:
+    file = tmp_path_factory.mktemp("lineage") / "whetstone.db"
+    with ledger(f"sqlite:///{file}") as on_sqlite, empty_database(server, "lineage") as url, ledger(url) as on_postgres:
         for one in (on_sqlite, on_postgres):
             one.add(*EVENTS).add_records([NewRecord(b"k", b'{"type":"poem","event_id":"poem-1"}')])
             with one.database.begin() as session:
@@ -97,3 +107,26 @@ def test_dead_letters_go_through_again_on_postgresql(both: tuple[Ledger, Ledger]
         one.add()
         assert ("good", "bad") in one.pairs()
         assert [letter.value for letter in one.dead()] == [b'{"type":"poem","event_id":"poem-1"}']
+
+
+@pytest.mark.parametrize("kind", ["pairs", "examples"])
+def test_what_an_export_reads_is_the_same_on_both_in_pages_of_any_size(
+    both: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    told = []
+    for page in (1, 7, 500):
+        monkeypatch.setattr(api, "PAGE_ROWS", page)
+        told += [[_timeless(row) for row in _exported(one, kind)] for one in both]
+    assert len(told[0]) > 1
+    assert all(rows == told[0] for rows in told)
+
+
+def _exported(one: Ledger, kind: str) -> list[dict[str, Any]]:
+    keys = KeyRing(one.database)
+    with one.database.begin() as session:
+        key = create_key(session, "test", [TASK], ["admin"])
+    app = create_app(Settings(), MemoryLog(), keys, routers=[api.routes(one.database, keys)])
+    with TestClient(app, base_url="http://localhost:8401") as client:
+        answer = client.get("/v1/pairs", params={"task": TASK, "kind": kind}, headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.content.split(b"\n") if line]

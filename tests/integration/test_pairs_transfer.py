@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from ingest.keys import create_key
 from ingest.log.embedded import EmbeddedLog
 from pairing.cli import pairs as commands
 from pairing.formats import WRITTEN
+from pairing.formats.reading import TOOL_LEVELS
 from pairing.tables import DeadLetter, Mark, Offset, Pair, StoredEvent
 from pairing.transfer import TransferFailed
 from pairing.transfer.service import Service
@@ -101,6 +105,11 @@ def pairs(service: Ingest, task: str = TASK) -> list[tuple[str, str | None, str,
     with database(service) as tables, tables.read() as session:
         found = session.exec(select(Pair).where(Pair.task == task)).all()
     return sorted((pair.prompt, pair.tools or "", pair.chosen, pair.rejected) for pair in found)
+
+
+def ids(service: Ingest) -> set[str]:
+    with database(service) as tables, tables.read() as session:
+        return set(session.exec(select(Pair.id)).all())
 
 
 def counts(service: Ingest) -> tuple[int, int]:
@@ -216,6 +225,22 @@ def test_ctrl_c_ends_an_import_with_how_far_it_came(lasting: Ingest, tmp_path: P
     assert "Run it again: what was taken counts once." in said
 
 
+def test_ctrl_c_does_not_wait_for_a_service_that_hangs(lasting: Ingest, tmp_path: Path) -> None:
+    file = write(tmp_path / "in.jsonl", [plain(number, 50) for number in range(40_000)])
+    assert lasting.process
+    with started(lasting, "import", file, "--task", "hanging") as process:
+        _until_taken(lasting, _taken(lasting) + 5_000)
+        lasting.process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=15)
+        finally:
+            lasting.process.send_signal(signal.SIGCONT)
+    assert process.returncode == 130
+    assert said.startswith("Stopped after line ")
+
+
 def test_what_the_service_refuses_is_reported_by_line_and_the_rest_is_taken(tmp_path: Path) -> None:
     small = {"WHETSTONE_INGEST_MAX_EVENT_BYTES": "1000", "WHETSTONE_INGEST_MAX_BATCH_EVENTS": "7"}
     with ingest(tmp_path, SERVE_WITH_PAIRS, **small, WHETSTONE_INGEST_MAX_REQUEST_BYTES="3000") as service:
@@ -259,6 +284,56 @@ def event(event_id: str, **more: Any) -> dict[str, Any]:
     return {"type": "preference", "event_id": event_id, "task": TASK} | said | more
 
 
+def test_rows_that_hold_oddities_are_taken_as_they_are_or_refused_alone(service: Ingest, tmp_path: Path) -> None:
+    """Whatever passes our own reading, the service must take, or the whole import would stop for it."""
+
+    def with_tools(tools: Any) -> dict[str, Any]:
+        return WITH_TOOLS[0] | {"tools": tools}
+
+    taken = [
+        with_tools([nested(TOOL_LEVELS - 1)]),
+        with_tools(json.dumps([nested(TOOL_LEVELS - 1) | {"b": 1}])),
+        with_tools([{"a": 10**400, "b": -0.0, "c": 1e300, "d": "\x00\ufffe\U0010ffff"}]),
+        {"prompt": "\x00", "chosen": "\u0085\u2028\U0001f469\u200d\U0001f467", "rejected": ""},
+        {"prompt": "\ufeff", "chosen": "e\u0301", "rejected": "\u00e9"},
+    ]
+    refused = [
+        with_tools([nested(TOOL_LEVELS)]),
+        with_tools(json.dumps([nested(TOOL_LEVELS)])),
+        with_tools('[{"name": "\\ud800"}]'),
+        with_tools("[" * 5_000),
+        with_tools([{"a": float("inf")}]),
+    ]
+    chats = write(tmp_path / "chats.jsonl", [*refused, *taken[:3]])
+    texts = write(tmp_path / "texts.jsonl", [*taken[3:], {"prompt": "p", "chosen": "a", "rejected": "a"}])
+    status, said = ran(service, "import", chats, "--task", TASK)
+    assert (status, "3 rows taken, 5 refused." in said) == (3, True), said
+    status, said = ran(service, "import", texts, "--task", TASK)
+    assert (status, "2 rows taken, 1 refused." in said) == (3, True), said
+    paired(service)
+    assert counts(service) == (5, 0)
+    (tmp_path / "elsewhere").mkdir()
+    with serving(tmp_path / "elsewhere") as elsewhere:
+        for name in ("openai", "fireworks-cookbook"):
+            out = tmp_path / f"out-{name}"
+            assert ran(service, "export", "--task", TASK, "--format", name, "--out", out)[0] == 3
+            assert ran(elsewhere, "import", out, "--task", TASK)[0] == 0
+        paired(elsewhere)
+        assert ids(elsewhere) == ids(service)
+        assert pairs(elsewhere) == pairs(service)
+    assert {json.loads(chosen) for _, _, chosen, _ in pairs(service) if chosen.startswith('"')} == {
+        "\u0085\u2028\U0001f469\u200d\U0001f467",
+        "e\u0301",
+    }
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
 def test_unpaired_examples_come_out_as_they_went_in(service: Ingest, tmp_path: Path) -> None:
     """They are ratings that carry what was said; a good and a bad reply to one prompt would become a pair."""
     asked = [f"prompt {number}" for number in range(4)]
@@ -277,7 +352,7 @@ def test_unpaired_examples_come_out_as_they_went_in(service: Ingest, tmp_path: P
     paired(service)
     assert counts(service) == (8, 0)
     status, said = ran(service, "export", "--task", TASK, "--format", "trl-unpaired", "--out", out)
-    assert (status, said.strip()) == (0, "8 rows written, 0 refused.")
+    assert (status, said.splitlines()[0]) == (0, "8 rows written, 0 refused.")
     exported = [json.loads(line) for line in out.read_text().split("\n") if line]
     assert sorted(exported, key=json.dumps) == sorted(rows, key=json.dumps)
 
@@ -301,6 +376,95 @@ def test_what_stops_an_import_is_one_sentence_that_says_what_to_do(lasting: Inge
         status, said = ran(lasting, "import", file, "--task", task, **environment)
         assert (status, advice in said) == (1, True), said
     assert _taken(lasting) == before
+
+
+def test_what_stops_an_export_is_one_sentence_and_no_file(lasting: Ingest, tmp_path: Path) -> None:
+    with database(lasting) as tables, tables.begin() as session:
+        weak = create_key(session, "weak", [TASK], ["preference"])
+        elsewhere = create_key(session, "elsewhere", [OTHER], ["admin"])
+    for environment, advice in (
+        ({"WHETSTONE_KEY": ""}, f"whetstone keys create --name transfer --scope admin --task {TASK}"),
+        ({"WHETSTONE_KEY": "wsk_unknown"}, "whetstone keys create"),
+        ({"WHETSTONE_KEY": weak}, "whetstone keys create --scope admin"),
+        ({"WHETSTONE_KEY": elsewhere}, "--task"),
+        ({"WHETSTONE_URL": f"{lasting.url}/elsewhere"}, "WHETSTONE_URL"),
+        ({"WHETSTONE_URL": "http://127.0.0.1:9"}, "Start it, or name it in WHETSTONE_URL"),
+    ):
+        status, said = ran(lasting, "export", "--task", TASK, "--format", "trl", "--out", tmp_path / "out", **environment)
+        assert (status, advice in said, "Traceback" in said) == (1, True, False), said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ended", ["service", "export"])
+def test_an_export_that_is_broken_off_leaves_nothing_and_says_so(service: Ingest, tmp_path: Path, ended: str) -> None:
+    file = write(tmp_path / "in.jsonl", [plain(number, 100) for number in range(10_000)])
+    assert ran(service, "import", file, "--task", TASK)[0] == 0
+    paired(service)
+    (tmp_path / "out").mkdir()
+    place = tmp_path / "out" / "pairs.jsonl"
+    with started(service, "export", "--task", TASK, "--format", "trl-standard", "--out", place) as process:
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(path.stat().st_size for path in place.parent.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        service.end(signal.SIGKILL) if ended == "service" else process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, "none written" in said) == ({"service": 1, "export": 130}[ended], True), said
+    assert "un it again" in said
+    assert "Traceback" not in said
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_busy_service_is_asked_again_when_it_said(lasting: Ingest) -> None:
+    with answering([503, 503, 202]) as (url, asked), contextlib.closing(Service(url, "wsk_any")) as door:
+        assert door.send([json.dumps(event("a")).encode()]) == {}
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert [round(pause) for pause in pauses] == [2, 2]
+
+
+@contextlib.contextmanager
+def answering(statuses: list[int]) -> Iterator[tuple[str, list[float]]]:
+    """A door that answers so, one after the other, with `Retry-After: 2`; and when it was asked."""
+    asked: list[float] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(time.monotonic())
+            self.send_response(statuses[len(asked) - 1])
+            self.send_header("Retry-After", "2")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_what_is_imported(lasting: Ingest, tmp_path: Path) -> None:
+    """A hundred thousand rows of 3 KB."""
+    file = tmp_path / "in.jsonl"
+    with file.open("w") as rows:
+        rows.writelines(json.dumps(plain(number, 170)) + "\n" for number in range(100_000))
+    script = (
+        "import pathlib; from pairing.cli import pairs; "
+        f"\ntry: pairs(['import', {str(file)!r}, '--task', 'large'])"
+        "\nexcept SystemExit as end: print(end.code, pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    environment = os.environ | {"WHETSTONE_URL": lasting.url, "WHETSTONE_KEY": lasting.key}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True, cwd=ROOT)
+    code, peak_kib = ended.stdout.split()
+    assert int(code) == 0
+    assert int(peak_kib) < 300_000
 
 
 def test_a_service_that_takes_nothing_for_long_ends_the_import() -> None:

@@ -77,6 +77,20 @@ def test_config_shows_value_source_range_and_meaning_of_every_setting(tmp_path: 
     assert all(row["description"] for row in rows.values())
 
 
+def test_a_function_that_the_settings_name_may_lie_beside_them(tmp_path: Path) -> None:
+    """Also for the installed command, whose path begins with the folder that it lies in."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "whetstone").write_text("from deploy.cli import main\nmain()\n")
+    (tmp_path / "of_my_own.py").write_text("def is_good(prompt, reply):\n    return True\n")
+    criterion = 'name = "mine"\ntype = "python"\nfunction = "of_my_own:is_good"\n'
+    (tmp_path / "whetstone.toml").write_text(f"[[tasks.short.criteria]]\n{criterion}")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("WHETSTONE_")} | {"PYTHONPATH": str(ROOT)}
+    for arguments, said in ((["database", "upgrade"], ""), (["criteria", "run", "short"], "Nobody has asked short anything yet")):
+        command = [sys.executable, "bin/whetstone", *arguments]
+        told = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        assert said in told.stderr
+
+
 def test_down_where_nothing_runs_says_so(tmp_path: Path) -> None:
     told = whetstone("down", WHETSTONE_DATA_DIR=str(tmp_path))
     assert told.returncode == 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trl.data_utils import extract_prompt
 
 from ingest.events import FunctionCall, Message, TextPart, ToolCall
 from pairing.formats import FORMATS, WRITTEN
@@ -109,7 +110,7 @@ TEXT_ONLY = {"together", "nemo-aligner", "nova", "gemini"}
 PART = TextPart(type="text", text=GOOD)
 UNFIT: list[tuple[Entry, Reason, set[str]]] = [
     (preference(CHAT, GOOD, BAD, [TOOL]), Reason.TOOLS, {"fireworks-cookbook", "trl-standard", *NEMO, "nova", "gemini"}),
-    (preference((*ASKED, *CALLED), GOOD, BAD), Reason.TOOL_CALLS, {"nova", "gemini"}),
+    (preference((*ASKED, *CALLED), GOOD, BAD), Reason.TOOL_CALLS, {"together", "nova", "gemini"}),
     (preference(ASKED, CALLED[0], BAD), Reason.TOOL_CALLS, {"together", "nemo-aligner", "nova", "gemini"}),
     (preference((*ASKED, *ASKED), GOOD, BAD), Reason.ROLE, {"together"}),
     (preference((*ASKED, Message(role="assistant", content="So?")), GOOD, BAD), Reason.ROLE, {"together", "gemini"}),
@@ -138,6 +139,20 @@ def test_what_a_format_cannot_hold_it_refuses_and_nothing_else(entry: Entry, rea
             if refused.reason is reason:
                 refusing.add(name)
     assert refusing == formats
+
+
+@settings(max_examples=300, deadline=None)
+@given(common=st.text("ab ", min_size=1), chosen=st.text("ab "), rejected=st.text("cd "))
+def test_an_implicit_prompt_ends_where_trl_ends_it(common: str, chosen: str, rejected: str) -> None:
+    one, other = f"{common}{chosen}.", f"{common}{rejected}!"
+    theirs = extract_prompt({"chosen": one, "rejected": other})
+    row = {"chosen": one, "rejected": other}
+    if not theirs["prompt"]:
+        with pytest.raises(Refused):
+            FORMATS["trl-standard"].read(row)
+        return
+    [pair] = FORMATS["trl-standard"].read(row)
+    assert {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} == theirs  # type: ignore[union-attr]  # a pair
 
 
 def test_held_out_pairs_are_openpipes_test_split() -> None:
