@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from ingest.printing import AsJson, Limit, in_short, opened_database, print_one, print_rows, the_one
+from ingest.printing import AsJson, Limit, fail, in_short, opened_database, print_one, print_rows, the_one
 from pairing import data_cli, upkeep_cli
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def work(
 def list_pairs(
     task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
     source: Annotated[str | None, typer.Option(help="Only from this source, such as choice or edit.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only train or holdout.")] = None,
+    split: Annotated[Literal["train", "holdout"] | None, typer.Option(help="Only training pairs, or only held-out ones.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Only with a reply that this adapter, or `base`, wrote.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Only made since then, UTC.")] = None,
     limit: Limit = 20,
@@ -85,8 +85,11 @@ def list_pairs(
     """List pairs."""
     from sqlmodel import col, or_, select
 
+    from pairing.rules.votes import Source
     from pairing.tables import Pair
 
+    if source is not None and source not in get_args(Source):
+        fail(f"There is no source {source}: {', '.join(get_args(Source))}.", 2)
     asked = {Pair.task: task, Pair.source: source, Pair.split: split}
     query = select(Pair).where(*(col(column) == value for column, value in asked.items() if value is not None))
     if adapter is not None:

@@ -45,7 +45,12 @@ def import_pairs(
     from pairing.transfer.service import service
     from pairing.transfer.source import open_source
 
-    with _told(), tally(report) as counted, open_source(file) as source, closing(service(task, ["preference"])) as door:
+    with (
+        _told(),
+        tally(_beside(file, report)) as counted,
+        open_source(file) as source,
+        closing(service(task, ["preference"])) as door,
+    ):
         with (
             _ends_with(counted, "taken", "Run it again: what was taken counts once.", "taken") as until_stopped,
             _bar(counted, source) as moved,
@@ -104,7 +109,7 @@ def convert_pairs(
     from pairing.transfer.source import open_source
     from pairing.transfer.target import open_target
 
-    with _told(), tally(report) as counted, open_source(file) as source:
+    with _told(), tally(_beside(file, report)) as counted, open_source(file) as source:
         with _ends_with(counted, "written", "Run it again.", _so_far(out)) as until_stopped, _bar(counted, source) as moved:
             with open_target(out, to) as target:
                 write(until_stopped(entries(source.lines, from_, "--from")), target, counted, moved)
@@ -119,6 +124,15 @@ def _told() -> Iterator[None]:
         yield
     except TransferFailed as error:
         _fail(str(error))
+
+
+def _beside(file: str, report: str | None) -> str | None:
+    """The report's place, which must not be the file that is read: it is written anew."""
+    from pathlib import Path
+
+    if report and Path(report).exists() and Path(file).exists() and Path(report).samefile(file):
+        _fail("--report names the file that is read, and would replace it: name another one.")
+    return report
 
 
 def _so_far(out: str | None) -> str:

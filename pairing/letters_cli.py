@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ingest.printing import AsJson, Limit, fail, opened_database, print_json, print_one, print_rows, the_one
+from pairing.outcomes import DeadReason
 
 if TYPE_CHECKING:
     from pairing.tables import DeadLetter
@@ -17,7 +18,7 @@ _SOME_STAYED = 3
 
 @dead_letters.command("list")
 def list_dead_letters(
-    reason: Annotated[str | None, typer.Option(help="Only with this reason.")] = None,
+    reason: Annotated[DeadReason | None, typer.Option(help="Only with this reason.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +27,7 @@ def list_dead_letters(
 
     from pairing.tables import DeadLetter
 
-    query = select(DeadLetter).where(*([DeadLetter.reason == reason] if reason else []))
+    query = select(DeadLetter).where(*([DeadLetter.reason == reason.value] if reason else []))
     with opened_database() as database, database.read() as session:
         found = session.exec(query.order_by(col(DeadLetter.received_at).desc(), col(DeadLetter.id)).limit(limit)).all()
     columns: dict[str, Callable[[DeadLetter], object]] = {
@@ -43,7 +44,6 @@ def show_dead_letter(
     letter_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False
 ) -> None:
     """Show a dead letter whole, as it came."""
-    from pairing.outcomes import DeadReason
     from pairing.tables import DeadLetter
 
     with opened_database() as database, database.read() as session:
@@ -57,7 +57,7 @@ def replay_dead_letters(
     letter_ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Their ids, or the beginnings of them.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="All with this reason.")] = None,
+    reason: Annotated[DeadReason | None, typer.Option(help="All with this reason.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="All.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +77,7 @@ def replay_dead_letters(
         fail("Say which: ids, --reason REASON or --all.", 2)
     with opened_database() as database:
         with database.read() as session:
-            query = select(DeadLetter.id).where(*([DeadLetter.reason == reason] if reason else []))
+            query = select(DeadLetter.id).where(*([DeadLetter.reason == reason.value] if reason else []))
             named = [the_one(session, DeadLetter, id_).id for id_ in letter_ids or ()]
             wanted = named or list(session.exec(query).all())
         try:

@@ -116,7 +116,10 @@ class Sender:
     def __init__(self, settings: Settings, key: str) -> None:
         self._url = os.environ.get("WHETSTONE_URL") or settings.ingest_url
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        self._client = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=_SEND_TIMEOUT_S)
+        try:
+            self._client = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=_SEND_TIMEOUT_S)
+        except (httpx.InvalidURL, ValueError):
+            raise CannotScore("WHETSTONE_URL is no http address, or the key no key.") from None
 
     async def send(self, events: Sequence[ScoreEvent]) -> None:
         """Return once all of them are accepted; sent again they have no second effect.

@@ -170,3 +170,15 @@ def test_which_dead_letters_go_through_again_must_be_said(ledger: Ledger) -> Non
     for arguments in ([], ["--all", "--reason", "invalid"], ["abc", "--all"]):
         told = run(dead_letters, "replay", *arguments)
         assert (told.exit_code, told.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [(pairs, ("--source", "chioce")), (pairs, ("--split", "held-out")), (dead_letters, ("--reason", "broken"))],
+)
+def test_a_filter_that_can_match_nothing_is_told_with_what_could(
+    ledger: Ledger, command: Typer, arguments: tuple[str, ...]
+) -> None:
+    result = run(command, "list", *arguments)
+    assert result.exit_code == 2
+    assert {"--source": "choice", "--split": "holdout", "--reason": "conflicting-body"}[arguments[0]] in result.output

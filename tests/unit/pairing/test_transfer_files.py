@@ -272,6 +272,7 @@ def test_rows_go_from_standard_input_to_standard_output(content: bytes) -> None:
         (["x.jsonl", "--to", "trl", "--out", "no/such/place.jsonl"], "cannot be written"),
         (["x.jsonl", "--to", "trl", "--report", "no/such/place.jsonl"], "cannot be written"),
         (["x.jsonl", "--to", "openai", "--report", "/dev/full"], "The report cannot be written"),
+        (["x.jsonl", "--to", "trl", "--report", "./x.jsonl"], "--report names the file that is read"),
         (["x.jsonl", "--to", "trl", "--out", "/dev/full/x"], "cannot be written"),
         (["unclear.jsonl", "--to", "trl"], "--from"),
         (["two.jsonl", "--to", "trl"], "The rows may be openpipe or swift. Say with --from"),
@@ -287,6 +288,7 @@ def test_what_cannot_be_done_is_one_sentence(
     result = convert(*arguments)
     assert (result.exit_code, said in result.stderr) == (1, True), result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["two.jsonl", "unclear.jsonl", "x.jsonl"]
+    assert Path("x.jsonl").read_bytes() == LINE
 
 
 def test_the_help_of_the_commands_imports_nothing_heavy() -> None:
