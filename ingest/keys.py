@@ -61,9 +61,8 @@ class Principal:
             Problem: 403, the key has not this scope or is not bound to this task.
         """
         if scope not in self.scopes:
-            raise Problem(
-                403, "Scope missing", f"Use an API key with the scope {scope}: `whetstone keys create --scope {scope}`."
-            )
+            make = f"whetstone keys create --name NAME --scope {scope} --task {task}"
+            raise Problem(403, "Scope missing", f"Use an API key with the scope {scope}: `{make}` makes one.")
         if not self.tasks & {task, ALL_TASKS}:
             raise Problem(403, "Other task", "This API key is bound to other tasks. Use one made with `--task` for this task.")
 

@@ -27,7 +27,7 @@ from trainer.explain import (
 )
 from trainer.tables import BASE, Adapter, Round, RoundEvent, RoundPair
 
-_PAIR_ID = re.compile(r"[0-9a-f]{8,64}")
+_PAIR_ID = re.compile(r"[0-9a-f]{6,64}")
 """A pair's id, or enough of its beginning."""
 _ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>[0-9]{6,9})")
 _MOST = 100

@@ -365,7 +365,7 @@ def test_what_stops_an_import_is_one_sentence_that_says_what_to_do(lasting: Inge
     for environment, task, advice in (
         ({"WHETSTONE_KEY": ""}, TASK, f"whetstone keys create --name transfer --scope preference --task {TASK}"),
         ({"WHETSTONE_KEY": "wsk_unknown"}, TASK, "whetstone keys create"),
-        ({"WHETSTONE_KEY": weak}, TASK, "whetstone keys create --scope preference"),
+        ({"WHETSTONE_KEY": weak}, TASK, f"whetstone keys create --name NAME --scope preference --task {TASK}"),
         ({"WHETSTONE_KEY": elsewhere}, TASK, "--task"),
         ({"WHETSTONE_URL": f"{lasting.url}/elsewhere"}, TASK, "WHETSTONE_URL"),
         ({"WHETSTONE_URL": "http://127.0.0.1:9"}, TASK, "WHETSTONE_URL"),
@@ -385,7 +385,7 @@ def test_what_stops_an_export_is_one_sentence_and_no_file(lasting: Ingest, tmp_p
     for environment, advice in (
         ({"WHETSTONE_KEY": ""}, f"whetstone keys create --name transfer --scope admin --task {TASK}"),
         ({"WHETSTONE_KEY": "wsk_unknown"}, "whetstone keys create"),
-        ({"WHETSTONE_KEY": weak}, "whetstone keys create --scope admin"),
+        ({"WHETSTONE_KEY": weak}, f"whetstone keys create --name NAME --scope admin --task {TASK}"),
         ({"WHETSTONE_KEY": elsewhere}, "--task"),
         ({"WHETSTONE_URL": f"{lasting.url}/elsewhere"}, "WHETSTONE_URL"),
         ({"WHETSTONE_URL": "http://127.0.0.1:9"}, "Start it, or name it in WHETSTONE_URL"),
