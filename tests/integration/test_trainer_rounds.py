@@ -15,6 +15,7 @@ import psutil
 import pytest
 from sqlmodel import select
 
+from pairing.held import RECORD
 from pairing.tables import EventGeneration
 from tests.services.rounds import NOW, add_pairs, pair
 from tests.services.serving import ROOT, Installation, end, eventually
@@ -79,7 +80,7 @@ def feed(installation: Installation, pairs: int = 24) -> None:
         add_pairs(session, TASK, range(pairs))
         add_pairs(session, TASK, range(1000, 1012), "holdout")
         for number in range(1000, 1012):
-            held = {"prompt_hash": hash_of(pair(number)), "evaluation": False, "user": f"user-{number}", "rank": "0"}
+            held = {"prompt_hash": hash_of(pair(number)), "evaluation": False, "user": f"user-{number}", "place": RECORD}
             session.add(EventGeneration(task=TASK, generation_id=f"g{number}", event_id=f"g{number}", **held))
 
 
