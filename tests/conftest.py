@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 
 import pytest
 
@@ -9,6 +10,7 @@ _SHORT_LIVES = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
 def pytest_configure() -> None:
     os.environ.setdefault("KAFKA_JVM_PERFORMANCE_OPTS", _SHORT_LIVES)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would what tests start
 
 
 @pytest.fixture(autouse=True, scope="module")
