@@ -11,7 +11,7 @@ from deploy.demo.prompts import LIMITS, phrasings
 from deploy.demo.report import Asked
 from deploy.demo.subjects import REPORT
 
-REPLIES_PER_PROMPT = 3
+REPLIES_PER_PROMPT = 4
 _AT_ONCE = 12
 
 
