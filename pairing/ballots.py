@@ -103,8 +103,6 @@ def on(session: Session, task: str, replies: Collection[str]) -> list[Ballot]:
 def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
     """What is to be deleted and inserted so that the derived votes stand where the stored ones do."""
     before, after = set(stored), set(derived)
-    if not before:
-        return Changes([], list(after))
     return Changes(list(before - after), list(after - before))
 
 

@@ -26,7 +26,6 @@ class Accepted(NamedTuple):
     """A valid event, and the record that it came in."""
 
     event: Event
-    body: bytes  # as the log holds it: ingest and gateway write canonical JSON
     body_hash: str
     record: Record
     row: tuple[Any, ...]  # what is stored of it, but for its outcome
@@ -34,6 +33,11 @@ class Accepted(NamedTuple):
     split: Split | None  # the side of that
     generated: Generated | None  # the generation that it holds
     namings: tuple[Naming, ...]  # of the generations that it names or holds, each once
+
+    @property
+    def body(self) -> bytes:
+        """As the log holds it: ingest and gateway write canonical JSON."""
+        return self.record.value
 
     @property
     def key(self) -> tuple[str, str]:
@@ -118,7 +122,7 @@ def _read(record: Record, split: Splitter) -> Accepted | DeadLetter:
     side = split(prompt.value) if prompt else None
     times = event.occurred_at, received_at(record)
     row = event.task, event.event_id, event.type, event.user, *times, body.decode(), body_hash
-    return Accepted(event, body, body_hash, record, row, prompt, side, holds, namings(event, holds))
+    return Accepted(event, body_hash, record, row, prompt, side, holds, namings(event, holds))
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

@@ -48,18 +48,13 @@ class Facts:
         kept = {row[0] for row in rows}
         self.new_prompts = {hashed: prompt for hashed, prompt in self.prompts.items() if hashed not in kept}
 
-    def write(self, session: Session) -> None:
-        """Insert all but the events themselves.
+    @contextmanager
+    def writing(self, session: Session) -> Iterator[None]:
+        """Insert all but the events themselves; it goes on during the block, as with rows.inserting.
 
         Raises:
             sqlalchemy.exc.IntegrityError: another worker has just stored one of the prompts.
         """
-        with self.writing(session):
-            pass
-
-    @contextmanager
-    def writing(self, session: Session) -> Iterator[None]:
-        """As `write`; it goes on during the block, as with rows.inserting."""
         insert_all(session, AskedPrompt, _PROMPT, [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()])
         names = [(self.task, *one) for one in self.namings]
         with inserting(session, EventGeneration, ("task", *Naming._fields), names):

@@ -123,15 +123,11 @@ def _together(session: Session, event: StoredEvent) -> set[str]:
     while new:
         seen |= new
         bodies = select_by(session, StoredEvent, ("body",), ("task", "event_id"), [(event.task, id_) for id_ in new])
-        reached = {id_ for (body,) in bodies if body for id_ in _generations_of(body)} - generations
+        reached = {id_ for (body,) in bodies if body for id_ in reaches(event_adapter.validate_json(body))} - generations
         generations |= reached
         keys = [(event.task, id_) for id_ in reached]
         new = {row[0] for row in select_by(session, EventGeneration, ("event_id",), ("task", "generation_id"), keys)} - seen
     return seen
-
-
-def _generations_of(body: str) -> set[str]:
-    return set(reaches(event_adapter.validate_json(body)))
 
 
 def _matches(session: Session, task: str, rated: Iterable[Rating]) -> list[Ballot]:

@@ -22,6 +22,7 @@ FEW = 32
 """A generation of so many events is read whole, whatever is new."""
 _COUNTS = "AND prompt_hash IS NOT NULL ORDER BY place LIMIT 1"
 _OF_GENERATION = ("task", "generation_id")
+_PLACE = ("generation_id", "place")
 Place = tuple[str, str]
 """A generation, and a place among its events."""
 
@@ -62,7 +63,6 @@ class _Reach:
         self.skeletons: set[str] = set()
         self._session = session
         self._fresh = fresh
-        self._holders: dict[str, Event] = {}
         self._versions = _least(fresh.namings)
         links = {one.generation_id for one in fresh.namings if one.place == LINK}
         self._to_be_whole = start.generations | links
@@ -86,8 +86,8 @@ class _Reach:
     def generations(self) -> Mapping[str, Generated]:
         """What is known of the generations that were reached."""
         missing = {one.event_id for one in self._versions.values()} - self.events.keys()
-        self._holders = {id_: event_adapter.validate_json(body) for id_, body, _ in self._rows(missing)}
-        return {id_: self._held(version) for id_, version in self._versions.items()}
+        holders = self.events | {id_: event_adapter.validate_json(body) for id_, body, _ in self._rows(missing)}
+        return {id_: self._held(version, holders) for id_, version in self._versions.items()}
 
     def _open(self, generations: set[str]) -> set[str]:
         """The events to be read of these generations, wherever they stand."""
@@ -98,7 +98,7 @@ class _Reach:
             names[row[0]].append(Naming(*row))
         many = {id_ for id_, of_one in names.items() if len(of_one) > FEW}
         self._popular |= many - self._all_of(many, names)
-        whole = [(self._fresh.task, id_) for id_ in many - self._popular]
+        whole = self._keys(many - self._popular)
         rest = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, _OF_GENERATION, whole)]
         read = [*(one for id_ in names.keys() - many for one in names[id_]), *rest]
         self._versions = _least((*self._versions.values(), *read))
@@ -139,16 +139,12 @@ class _Reach:
     def _keys(self, generations: Iterable[str]) -> list[tuple[str, str]]:
         return [(self._fresh.task, id_) for id_ in generations]
 
-    def _held(self, version: Naming) -> Generated:
+    def _held(self, version: Naming, holders: Mapping[str, Event]) -> Generated:
         new = self._fresh.events.get(version.event_id)
-        holder = self.events.get(version.event_id) or self._holders[version.event_id]
-        found = new.generated if new else generated(holder, str(version.prompt_hash))
+        found = new.generated if new else generated(holders[version.event_id], str(version.prompt_hash))
         if found is None:
             raise TypeError(f"event {version.event_id} holds no generation")
         return found
-
-
-_PLACE = ("generation_id", "place")
 
 
 def _least(namings: Iterable[Naming]) -> dict[str, Naming]:

@@ -1,7 +1,7 @@
 """How votes stand, and the events behind them: read off when somebody asks, for any new vote may change it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from sqlmodel import Session
 
@@ -11,7 +11,7 @@ from pairing.identity import pair_id
 from pairing.outcomes import Outcome
 from pairing.ratings import Rating, sides
 from pairing.rows import select_by
-from pairing.rules.rating import event_id_of, standing
+from pairing.rules.rating import counting, event_id_of, standing
 from pairing.tables import Pair, RatedReply
 
 _BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED)
@@ -20,10 +20,10 @@ _BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED
 
 def standings(session: Session, task: str, votes: Collection[Ballot]) -> dict[Ballot, Outcome]:
     """How each of these stored votes stands among all votes on its two replies."""
-    counting = counted(session, task, {vote.replies for vote in votes})
+    last = counted(session, task, {vote.replies for vote in votes})
     wanted = {_pair(vote) for vote in votes} | {_reverse(vote) for vote in votes}
     pairs = {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in wanted])}
-    return {vote: _standing(vote, counting, pairs) for vote in votes}
+    return {vote: _standing(vote, last, pairs) for vote in votes}
 
 
 def counted(session: Session, task: str, replies: Collection[str]) -> set[Ballot]:
@@ -44,7 +44,7 @@ def behind(session: Session, task: str, replies: Collection[str]) -> dict[str, s
             matches |= dict.fromkeys(sides(vote), vote.replies)
         else:
             found[vote.replies] |= vote.behind
-    for rating in _counting(ratings.of_replies(session, task, matches.keys())):
+    for rating in counting(ratings.of_replies(session, task, matches.keys())):
         found[matches[rating.reply]] |= {rating.event_id, rating.held_by}
     return found
 
@@ -58,22 +58,13 @@ def of_ratings(session: Session, task: str, rated: Collection[Rating]) -> dict[s
     keys = [(task, *reply) for reply in replies]
     columns = ("prompt_hash", "reply_hash", "net")
     nets = {(row[0], row[1]): row[2] for row in select_by(session, RatedReply, columns, ("task", *columns[:2]), keys)}
-    counting = set(_counting(ratings.of_replies(session, task, replies)))
+    last = set(counting(ratings.of_replies(session, task, replies)))
     return {
         rating.event_id: standing(rating.up, nets[rating.reply], of_match.get(rating.reply))
-        if rating in counting
+        if rating in last
         else Outcome.SUPERSEDED
         for rating in rated
     }
-
-
-def _counting(rated: Iterable[Rating]) -> Iterable[Rating]:
-    """Of each person's ratings of a reply the last."""
-    last: dict[tuple[tuple[str, str], str], Rating] = {}
-    for rating in rated:
-        key = rating.reply, rating.voter
-        last[key] = max(last.get(key, rating), rating, key=lambda one: one.order)
-    return last.values()
 
 
 def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
@@ -85,8 +76,8 @@ def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
     return best
 
 
-def _standing(vote: Ballot, counting: Collection[Ballot], pairs: Collection[str]) -> Outcome:
-    if vote not in counting:
+def _standing(vote: Ballot, last: Collection[Ballot], pairs: Collection[str]) -> Outcome:
+    if vote not in last:
         return Outcome.SUPERSEDED
     if _pair(vote) in pairs:
         return Outcome.PAIRED

@@ -92,12 +92,12 @@ def _keep_dead(session: Session, letters: Mapping[str, DeadLetter]) -> None:
 def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> None:
     """Write what is new, and mark it to be derived later, by whoever may."""
     task, events = fresh.facts.task, fresh.facts.events
-    fresh.facts.write(session)
-    with writing_events(session, events.values(), {id_: _first_outcome(one.event, known_task) for id_, one in events.items()}):
-        pass
-    marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
-    alone = {id_ for id_, one in events.items() if not one.namings}
-    marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
+    with fresh.facts.writing(session):
+        outcomes = {id_: _first_outcome(one.event, known_task) for id_, one in events.items()}
+    with writing_events(session, events.values(), outcomes):
+        marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
+        alone = {id_ for id_, one in events.items() if not one.namings}
+        marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
     insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])
 
 
@@ -144,7 +144,7 @@ class _Sorting:
 
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
-        reached, place = set(reaches(old)), place_of(old)
+        reached, place = reaches(old), place_of(old)
         names = [(self._task, id_, place, old.event_id) for id_ in reached]
         delete_by(self._session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [(*new.row, _first_outcome(new.event, True))])

@@ -17,7 +17,7 @@ class Screen:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
         self._rows: dict[str, TaskID] = {}
-        self._phase: TaskID | None = None
+        self._phase: tuple[str, int] | None = None
 
     def __enter__(self) -> "Screen":
         self._bars.start()
@@ -39,7 +39,8 @@ class Screen:
 
     def go_through(self, name: str, done: int, total: int) -> None:
         """As `count`, of phases that follow each other: the one before has ended, whether or not its last step was seen."""
+        if self._phase and self._phase[0] != name:
+            before, steps = self._phase
+            self.count(before, steps, steps)
+        self._phase = name, total
         self.count(name, done, total)
-        before, self._phase = self._phase, self._rows[name]
-        if before is not None and before != self._phase:
-            self._bars.update(before, completed=self._bars.tasks[self._bars.task_ids.index(before)].total)

@@ -9,14 +9,15 @@ Ratings meet over all generations of a prompt, so that what they come to is read
 decide, the caller keeps count.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 from ingest.events import RatingEvent
 from pairing.identity import Text
 from pairing.outcomes import Outcome
-from pairing.rules.votes import Derived, Opinion, Replies, Vote, order, voter
+from pairing.rules.votes import Derived, Opinion, Order, Replies, Vote, order, voter
 
 VOTER = "ratings"
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,9 +56,28 @@ def from_ratings(ratings: Sequence[RatingEvent], replies: Replies) -> Derived:
     return derived
 
 
-def counting(opinions: Iterable[Opinion]) -> list[Opinion]:
+class Voiced(Protocol):
+    """An opinion, or one as it is stored."""
+
+    @property
+    def prompt_hash(self) -> str: ...
+
+    @property
+    def reply(self) -> Hashable: ...
+
+    @property
+    def voter(self) -> str: ...
+
+    @property
+    def order(self) -> Order: ...
+
+
+V = TypeVar("V", bound=Voiced)
+
+
+def counting(opinions: Iterable[V]) -> list[V]:
     """Of each person's opinions of a reply to a prompt the last."""
-    last: dict[tuple[str, Text, str], Opinion] = {}
+    last: dict[tuple[str, Hashable, str], V] = {}
     for opinion in opinions:
         key = opinion.prompt_hash, opinion.reply, opinion.voter
         last[key] = max(last.get(key, opinion), opinion, key=lambda one: one.order)
