@@ -81,7 +81,10 @@ def _opened(pages: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pages(database: Database, asked: Mapping[str, str]) -> Iterator[bytes]:
-    """Each read by a transaction of its own, from where the last one ended: what comes or goes meanwhile is there or not."""
+    """Each read by a transaction of its own, from where the last one ended: what comes or goes meanwhile is there or not.
+
+    A pair that turns round meanwhile is another pair: both may be there, or neither.
+    """
     kind = _KINDS[asked.get("kind", "pairs")]
     wanted = [kind.filters[name] == asked[name] for name in kind.filters if asked.get(name)]
     statement = kind.select.where(*wanted).order_by(*kind.key).limit(PAGE_ROWS)
@@ -119,13 +122,13 @@ class _Kind:
 
 _pairs, _rated, _prompts = table_of(Pair).c, table_of(RatedReply).c, table_of(AskedPrompt).c
 _JSON = frozenset({"prompt", "tools", "chosen", "rejected", "completion", "chosen_adapters", "rejected_adapters"})
-_HIDDEN = frozenset({"replies", "prompt_hash", "reply_hash"})
+_HIDDEN = frozenset({"prompt_hash", "reply_hash"})
 _SAID = ("id", "task", "prompt", "tools", "chosen", "rejected", "source", "split", "votes_for", "votes_against", "weight")
 _MORE = ("wrong_share", "chosen_adapters", "rejected_adapters", "created_at")
 _KINDS: Mapping[str, _Kind] = {
     "pairs": _Kind(
-        select(*(_pairs[name] for name in (*_SAID, *_MORE, "replies"))),
-        (_pairs.replies,),
+        select(*(_pairs[name] for name in (*_SAID, *_MORE))),
+        (_pairs.id,),
         {name: _pairs[name] for name in ("task", "split", "source")},
     ),
     # A reply that people rated and that no pair by rating holds: what TRL calls unpaired.

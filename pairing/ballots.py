@@ -9,13 +9,13 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from pairing import rows
-from pairing.identity import replies_hash
+from pairing.identity import pair_id, replies_hash
 from pairing.rows import delete_by, first_of, select_by
 from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
-_KEY = ("task", "event_id", "replies")
+_KEY = ("task", "replies", "voter", "event_id")
 
 
 class Ballot(NamedTuple):
@@ -39,6 +39,16 @@ class Ballot(NamedTuple):
     @property
     def order(self) -> Order:
         return self.revision, self.occurred_at, self.event_id
+
+    @property
+    def speaks_for(self) -> str:
+        """The id of the pair that it votes for, whether or not there is one."""
+        return pair_id(self.task, self.prompt_hash, self.chosen_hash, self.rejected_hash)
+
+    @property
+    def speaks_against(self) -> str:
+        """The id of the pair of the same replies the other way round."""
+        return pair_id(self.task, self.prompt_hash, self.rejected_hash, self.chosen_hash)
 
     @property
     def says(self) -> frozenset[str]:
@@ -108,7 +118,7 @@ def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
 
 def delete(session: Session, gone: Sequence[Ballot]) -> None:
     """Delete these votes."""
-    delete_by(session, StoredVote, _KEY, [ballot[:3] for ballot in gone])
+    delete_by(session, StoredVote, _KEY, [(ballot.task, ballot.replies, ballot.voter, ballot.event_id) for ballot in gone])
 
 
 def inserting(session: Session, come: Sequence[Ballot]) -> AbstractContextManager[None]:

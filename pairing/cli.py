@@ -115,7 +115,7 @@ def show_pair(pair_id: Annotated[str, typer.Argument(help="Its id, or the beginn
     votes = [
         {
             "source": cast.vote.source,
-            "for": cast.pair_id == pair.id,
+            "for": cast.vote.speaks_for == pair.id,
             "counts": cast.standing is not Outcome.SUPERSEDED,
             "occurred_at": cast.vote.occurred_at,
             "events": cast.events,

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from ingest.settings import TaskSettings
 from pairing import ballots, pairs, ratings
-from pairing.ballots import Ballot, Changes
+from pairing.ballots import Ballot
 from pairing.facts import Facts
 from pairing.outcomes import Outcome
 from pairing.ratings import Matches
@@ -73,8 +73,8 @@ class Deriver:
 
     def _write_votes(self, stored: Sequence[Ballot], derived: Mapping[Ballot, Vote], facts: Facts) -> None:
         changed = ballots.changes(stored, derived)
-        had = changed.replies | {ballot.replies for ballot in stored}
-        standing = pairs.load(self.session, self.task, had - _never_asked(changed, facts))
+        of_known_prompts = (ballot for ballot in changed.come if ballot.prompt_hash not in facts.new_prompts)
+        standing = pairs.load(self.session, self.task, (*stored, *of_known_prompts))
         before = set(standing.tallies)
         for ballot in changed.come:
             if ballot.replies not in standing.tallies:
@@ -113,11 +113,6 @@ def _lock(session: Session, function: str, task: str) -> Any:
 
 def _tally(ballot: Ballot, vote: Vote) -> Tally:
     return Tally(ballot.prompt_hash, ballot.replies, Side(*vote.chosen), Side(*vote.rejected))
-
-
-def _never_asked(changed: Changes, facts: Facts) -> set[str]:
-    """Of the replies that votes come on those to a new prompt: nothing is stored of them."""
-    return {ballot.replies for ballot in changed.come if ballot.prompt_hash in facts.new_prompts}
 
 
 def _voting(derived: Derived) -> Iterator[str]:

@@ -9,7 +9,7 @@ from ingest.events import event_adapter
 from pairing import ballots, ratings
 from pairing.ballots import Ballot
 from pairing.held import reaches
-from pairing.identity import pair_id, reply_hash
+from pairing.identity import reply_hash
 from pairing.outcomes import Outcome
 from pairing.ratings import Rating, sides
 from pairing.rows import select_by
@@ -29,12 +29,6 @@ class Cast:
     def events(self) -> list[str]:
         """The event that decided it, and the others behind it. All ratings of two replies decide as one event."""
         return [self.vote.event_id, *sorted(self.vote.behind - {self.vote.event_id})]
-
-    @property
-    def pair_id(self) -> str:
-        """The pair that it speaks for, whether or not that stands."""
-        vote = self.vote
-        return pair_id(vote.task, vote.prompt_hash, vote.chosen_hash, vote.rejected_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +102,10 @@ def _cast(session: Session, vote: Ballot) -> Cast:
     last = session.exec(select(StoredVote).where(*same_voter).order_by(*by_time).limit(1)).one()
     if last.event_id != vote.event_id:
         return Cast(vote, Outcome.SUPERSEDED)
-    pair = session.exec(select(Pair.id).where(Pair.task == vote.task, Pair.replies == vote.replies)).first()
+    pair = session.exec(select(Pair.id).where(col(Pair.id).in_((vote.speaks_for, vote.speaks_against)))).first()
     if pair is None:
         return Cast(vote, Outcome.DRAW)
-    for_it = Cast(vote, Outcome.PAIRED)
-    return for_it if pair == for_it.pair_id else Cast(vote, Outcome.OUTVOTED)
+    return Cast(vote, Outcome.PAIRED if pair == vote.speaks_for else Outcome.OUTVOTED)
 
 
 def _together(session: Session, event: StoredEvent) -> set[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session
 
 from ingest.settings import SourcesSettings
+from pairing.ballots import Ballot
 from pairing.identity import pair_id, reply_hash
 from pairing.rows import delete_by, insert_all, select_by, update_by
 from pairing.rules.net import Side, Tally, Weights, Won, by_source, winner
@@ -39,11 +40,12 @@ class Standing:
     before: dict[str, Before]
 
 
-def load(session: Session, task: str, replies: Collection[str]) -> Standing:
-    """The count on each of these two replies that have any votes."""
-    keys = [(task, one) for one in replies]
-    pairs = select_by(session, Pair, _FOUND, ("task", "replies"), keys)
-    draws = select_by(session, Draw, _DRAWN, ("task", "replies"), keys)
+def load(session: Session, task: str, votes: Iterable[Ballot]) -> Standing:
+    """The count on every two replies that these votes are on and that have any stored ones."""
+    on = {vote.replies: vote for vote in votes}
+    ids = [(id_,) for vote in on.values() for id_ in (vote.speaks_for, vote.speaks_against)]
+    pairs = select_by(session, Pair, _FOUND, ("id",), ids)
+    draws = select_by(session, Draw, _DRAWN, ("task", "replies"), [(task, one) for one in on])
     before = {row[0]: Before(row[-1], tuple(row[4:-1])) for row in pairs} | {
         row[0]: Before(None, tuple(row[4:])) for row in draws
     }

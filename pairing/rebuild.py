@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, collate, func, select
+from sqlalchemy import Select, func, select
 from sqlmodel import Session, SQLModel
 
 from ingest.database import Database
@@ -45,7 +45,7 @@ class Derived:
 _DERIVED = (
     Derived(Pair, ("id",)),
     Derived(Draw, ("replies",)),
-    Derived(StoredVote, ("event_id", "replies")),
+    Derived(StoredVote, ("replies", "voter", "event_id")),
     Derived(StoredRating, ("event_id",)),
     Derived(RatedReply, ("prompt_hash", "reply_hash")),
 )
@@ -142,9 +142,8 @@ def _outcomes(session: Session, task: str) -> Iterator[tuple[Any, ...]]:
 
 def _stream(session: Session, query: Select[Any], key: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     """In the order of the keys' bytes, which is the same in every database."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    ordered = query.order_by(*(collate(column, "BINARY" if is_sqlite else "C") for column in key))
-    yield from (tuple(row) for row in session.connection().execute(ordered.execution_options(yield_per=_AT_ONCE)))
+    ordered = query.order_by(*key).execution_options(yield_per=_AT_ONCE)
+    yield from (tuple(row) for row in session.connection().execute(ordered))
 
 
 def _compare(before: Iterator[_Row], after: Iterator[_Row], key: int) -> tuple[list[_Row], list[_Row], list[_Row]]:

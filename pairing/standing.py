@@ -7,7 +7,6 @@ from sqlmodel import Session
 
 from pairing import ballots, ratings
 from pairing.ballots import Ballot
-from pairing.identity import pair_id
 from pairing.outcomes import Outcome
 from pairing.ratings import Rating, sides
 from pairing.rows import select_by
@@ -21,7 +20,7 @@ _BY_WEIGHT = (Outcome.PAIRED, Outcome.DRAW, Outcome.OUTVOTED, Outcome.SUPERSEDED
 def standings(session: Session, task: str, votes: Collection[Ballot]) -> dict[Ballot, Outcome]:
     """How each of these stored votes stands among all votes on its two replies."""
     last = counted(session, task, {vote.replies for vote in votes})
-    wanted = {_pair(vote) for vote in votes} | {_reverse(vote) for vote in votes}
+    wanted = {id_ for vote in votes for id_ in (vote.speaks_for, vote.speaks_against)}
     pairs = {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in wanted])}
     return {vote: _standing(vote, last, pairs) for vote in votes}
 
@@ -79,14 +78,6 @@ def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
 def _standing(vote: Ballot, last: Collection[Ballot], pairs: Collection[str]) -> Outcome:
     if vote not in last:
         return Outcome.SUPERSEDED
-    if _pair(vote) in pairs:
+    if vote.speaks_for in pairs:
         return Outcome.PAIRED
-    return Outcome.OUTVOTED if _reverse(vote) in pairs else Outcome.DRAW
-
-
-def _pair(vote: Ballot) -> str:
-    return pair_id(vote.task, vote.prompt_hash, vote.chosen_hash, vote.rejected_hash)
-
-
-def _reverse(vote: Ballot) -> str:
-    return pair_id(vote.task, vote.prompt_hash, vote.rejected_hash, vote.chosen_hash)
+    return Outcome.OUTVOTED if vote.speaks_against in pairs else Outcome.DRAW

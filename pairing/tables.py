@@ -1,11 +1,14 @@
-"""The tables of pairing: stored events, where the log was read to, votes, pairs, dead letters."""
+"""The tables of pairing: stored events, where the log was read to, votes, pairs, dead letters.
+
+In a key what differs most stands first: then one comparison a step finds a row.
+"""
 
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text, text
 from sqlmodel import Column, Field, SQLModel
 
-from ingest.database import UtcDateTime
+from ingest.database import KEY, UtcDateTime
 
 HELD = "prompt_hash IS NOT NULL"
 """Events that hold a generation."""
@@ -19,10 +22,10 @@ class StoredEvent(SQLModel, table=True):
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_task_user", "task", "user"), Index("ix_events_occurred_at", "task", "occurred_at"))
 
+    event_id: str = Field(primary_key=True, sa_type=KEY)
     task: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True)
     type: str
-    user: str | None = Field(None, description="Opaque id of the end user; none once its content is removed.")
+    user: str | None = Field(None, sa_type=KEY, description="Opaque id of the end user; none once its content is removed.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     received_at: datetime = Field(sa_type=UtcDateTime, description="When the event log took it.")
     body: str = Field(
@@ -37,17 +40,18 @@ class EventGeneration(SQLModel, table=True):
 
     __tablename__ = "event_generations"
     __table_args__ = (
-        Index("ix_event_generations_prompt", "task", "prompt_hash", sqlite_where=text(HELD), postgresql_where=text(HELD)),
+        Index("ix_event_generations_prompt", "prompt_hash", "task", sqlite_where=text(HELD), postgresql_where=text(HELD)),
     )
 
+    generation_id: str = Field(primary_key=True, sa_type=KEY)
     task: str = Field(primary_key=True)
-    generation_id: str = Field(primary_key=True)
     place: str = Field(
-        sa_column=Column(Text().with_variant(Text(collation="C"), "postgresql"), primary_key=True),
+        primary_key=True,
+        sa_type=KEY,
         description="As held.place_of says, in the order of code points: what must be derived together stands together.",
     )
-    event_id: str = Field(primary_key=True)
-    prompt_hash: str | None = Field(None, description="Of the generation that it holds; none where it does not.")
+    event_id: str = Field(primary_key=True, sa_type=KEY)
+    prompt_hash: str | None = Field(None, sa_type=KEY, description="Of the generation that it holds; none where it does not.")
     evaluation: bool | None = Field(None, description="Likewise.")
     user: str | None = Field(None, description="Likewise.")
 
@@ -57,8 +61,8 @@ class AskedPrompt(SQLModel, table=True):
 
     __tablename__ = "prompts"
 
+    hash: str = Field(primary_key=True, sa_type=KEY, description="SHA-256 of prompt and tools.")
     task: str = Field(primary_key=True)
-    hash: str = Field(primary_key=True, description="SHA-256 of prompt and tools.")
     prompt: str = Field(sa_column=Column(Text, nullable=False), description="Prompt as canonical JSON.")
     tools: str | None = Field(None, sa_column=Column(Text), description="Tools as canonical JSON.")
     split: str = Field(description="train or holdout, for ever.")
@@ -69,18 +73,22 @@ class StoredVote(SQLModel, table=True):
 
     __tablename__ = "votes"
     __table_args__ = (
-        Index("ix_votes_replies", "task", "replies", "voter"),
+        Index("ix_votes_event", "event_id", postgresql_using="hash"),
         # ready pairs among them: what nothing but a vote says of a prompt
-        Index("ix_votes_ready", "task", "prompt_hash", sqlite_where=text(READY), postgresql_where=text(READY)),
+        Index("ix_votes_ready", "prompt_hash", "task", sqlite_where=text(READY), postgresql_where=text(READY)),
     )
 
+    replies: str = Field(
+        primary_key=True, sa_type=KEY, description="SHA-256 of the prompt and the two replies, whichever is chosen."
+    )
     task: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True, description="The event that decided it: of a chain, the one that closed it.")
-    replies: str = Field(primary_key=True, description="SHA-256 of the prompt and the two replies, whichever is chosen.")
+    voter: str = Field(primary_key=True, sa_type=KEY, description="Who has one vote on these two replies.")
+    event_id: str = Field(
+        primary_key=True, sa_type=KEY, description="The event that decided it: of a chain, the one that closed it."
+    )
     chosen_hash: str
     rejected_hash: str
-    prompt_hash: str
-    voter: str = Field(description="Who has one vote on these two replies.")
+    prompt_hash: str = Field(sa_type=KEY)
     revision: int = Field(sa_type=BigInteger, description="With occurred_at and event_id: which is last. -1: none given.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     source: str
@@ -94,12 +102,9 @@ class Pair(SQLModel, table=True):
     """A prompt, a chosen and a rejected reply, and how the votes on them stand."""
 
     __tablename__ = "pairs"
-    __table_args__ = (
-        Index("ix_pairs_replies", "task", "replies", unique=True),
-        Index("ix_pairs_split", "task", "split", "created_at"),
-    )
+    __table_args__ = (Index("ix_pairs_split", "task", "split", "created_at"),)
 
-    id: str = Field(primary_key=True, description="SHA-256 of task, prompt, tools, chosen, rejected; never changes.")
+    id: str = Field(primary_key=True, sa_type=KEY, description="SHA-256 of task, prompt, tools, chosen, rejected; never changes.")
     task: str
     replies: str = Field(description="SHA-256 of the prompt and the two replies, whichever is chosen; its votes have the same.")
     prompt_hash: str
@@ -127,8 +132,8 @@ class Draw(SQLModel, table=True):
 
     __tablename__ = "draws"
 
+    replies: str = Field(primary_key=True, sa_type=KEY)
     task: str = Field(primary_key=True)
-    replies: str = Field(primary_key=True)
     prompt_hash: str
     one: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
     other: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
@@ -143,13 +148,13 @@ class StoredRating(SQLModel, table=True):
     """A thumb up or down for one reply to one prompt."""
 
     __tablename__ = "ratings"
-    __table_args__ = (Index("ix_ratings_reply", "task", "prompt_hash", "reply_hash", "voter"),)
+    __table_args__ = (Index("ix_ratings_reply", "prompt_hash", "task", "reply_hash", "voter"),)
 
+    event_id: str = Field(primary_key=True, sa_type=KEY)
     task: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True)
-    prompt_hash: str
-    reply_hash: str
-    voter: str
+    prompt_hash: str = Field(sa_type=KEY)
+    reply_hash: str = Field(sa_type=KEY)
+    voter: str = Field(sa_type=KEY)
     revision: int = Field(sa_type=BigInteger, description="As of a vote.")
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     up: bool
@@ -161,11 +166,11 @@ class RatedReply(SQLModel, table=True):
     """A reply that people rated. Unless it is level or stands in a pair by rating, it is an unpaired example."""
 
     __tablename__ = "rated_replies"
-    __table_args__ = (Index("ix_rated_replies_net", "task", "prompt_hash", "net", "reply_hash"),)
+    __table_args__ = (Index("ix_rated_replies_net", "prompt_hash", "task", "net", "reply_hash"),)
 
+    prompt_hash: str = Field(primary_key=True, sa_type=KEY)
     task: str = Field(primary_key=True)
-    prompt_hash: str = Field(primary_key=True)
-    reply_hash: str = Field(primary_key=True)
+    reply_hash: str = Field(primary_key=True, sa_type=KEY)
     reply: str = Field(sa_column=Column(Text, nullable=False), description="Reply as canonical JSON.")
     ups: int
     downs: int
@@ -254,7 +259,9 @@ class DeadLetter(SQLModel, table=True):
 
     __tablename__ = "dead_letters"
 
-    id: str = Field(primary_key=True, description="SHA-256 of the value: the same record again is the same dead letter.")
+    id: str = Field(
+        primary_key=True, sa_type=KEY, description="SHA-256 of the value: the same record again is the same dead letter."
+    )
     reason: str = Field(index=True, description="One of DeadReason.")
     detail: str = Field(sa_column=Column(Text, nullable=False), description="What exactly is wrong.")
     value: bytes = Field(sa_column=Column(LargeBinary, nullable=False), description="The record as it came.")

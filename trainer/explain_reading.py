@@ -90,7 +90,7 @@ def _in_rounds(session: Session, rounds: Mapping[str, set[int]], shown: Sequence
 
 
 def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
-    ids = {cast.pair_id for cast in casts}
+    ids = {cast.vote.speaks_for for cast in casts}
     standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(ids))).all())
     trained = _trained(session, ids)
     return [
@@ -98,13 +98,13 @@ def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
             event_id=cast.vote.event_id,
             source=cast.vote.source,
             standing=cast.standing.value,
-            pair_id=cast.pair_id,
-            stands=cast.pair_id in standing,
+            pair_id=cast.vote.speaks_for,
+            stands=cast.vote.speaks_for in standing,
             rests_on=sorted(cast.vote.says - {cast.vote.event_id}),
             held_by=sorted(cast.vote.holders),
             chosen_adapter=cast.vote.chosen_adapter,
             rejected_adapter=cast.vote.rejected_adapter,
-            trained=trained.get(cast.pair_id, ()),
+            trained=trained.get(cast.vote.speaks_for, ()),
         )
         for cast in casts
     ]

@@ -6,7 +6,7 @@ from typing import Literal
 from sqlalchemy import JSON, Text, UniqueConstraint
 from sqlmodel import Column, Field, SQLModel
 
-from ingest.database import UtcDateTime
+from ingest.database import KEY, UtcDateTime
 from ingest.events import BASE as BASE  # the name is used by every stage to the right too
 
 RoundState = Literal["planned", "training", "sealed", "passed", "refused", "failed", "tainted"]
@@ -44,7 +44,7 @@ class RoundPair(SQLModel, table=True):
     __tablename__ = "round_pairs"
 
     round_id: int = Field(primary_key=True, foreign_key="rounds.id")
-    pair_id: str = Field(primary_key=True, index=True)
+    pair_id: str = Field(primary_key=True, index=True, sa_type=KEY)
     split: str = Field(description="train or holdout.")
 
 
@@ -54,8 +54,8 @@ class RoundEvent(SQLModel, table=True):
     __tablename__ = "round_events"
 
     round_id: int = Field(primary_key=True, foreign_key="rounds.id")
-    pair_id: str = Field(primary_key=True)
-    event_id: str = Field(primary_key=True, index=True)
+    pair_id: str = Field(primary_key=True, sa_type=KEY)
+    event_id: str = Field(primary_key=True, index=True, sa_type=KEY)
 
 
 class Adapter(SQLModel, table=True):

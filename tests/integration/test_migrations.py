@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, Dialect, inspect, text
 from sqlmodel import select
 
-from deploy.migrations import upgrade
+from deploy.migrations import config, upgrade
 from deploy.migrations.tables import compare_type, metadata
 from ingest.database import Database
 from ingest.events import Event, canonical
@@ -38,6 +39,40 @@ def test_the_migrations_make_exactly_the_tables_that_the_stages_describe(url: st
     assert differences(url)
     upgrade(url)
     assert differences(url) == []
+
+
+def test_keys_are_looked_up_as_the_stages_describe_it_also_after_a_step_back(url: str) -> None:
+    upgrade(url)
+    with contextlib.closing(Database(url)) as database, database.engine.begin() as connection:
+        command.downgrade(config(connection), "0004")
+        assert keys(connection) != described(database.engine.dialect)
+    upgrade(url)
+    assert differences(url) == []
+    with contextlib.closing(Database(url)) as database, database.engine.connect() as connection:
+        assert keys(connection) == described(database.engine.dialect)
+
+
+def keys(connection: Connection) -> dict[str, Any]:
+    """By table, the primary key in its order, and the columns that are compared byte by byte."""
+    there = inspect(connection)
+    return {
+        table: (
+            there.get_pk_constraint(table)["constrained_columns"],
+            {column["name"] for column in there.get_columns(table) if getattr(column["type"], "collation", None) == "C"},
+        )
+        for table in there.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def described(dialect: Dialect) -> dict[str, Any]:
+    return {
+        name: (
+            [column.name for column in table.primary_key],
+            {one.name for one in table.columns if getattr(one.type.dialect_impl(dialect), "collation", None) == "C"},
+        )
+        for name, table in metadata().tables.items()
+    }
 
 
 def test_a_second_upgrade_changes_nothing(url: str) -> None:

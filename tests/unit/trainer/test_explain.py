@@ -318,7 +318,7 @@ def test_what_became_a_dead_letter_is_found_by_the_id_that_it_claims(filled: Led
 
 def test_an_event_whose_content_was_removed_still_leads_to_the_adapters_that_rest_on_it(filled: Ledger) -> None:
     with filled.database.begin() as session:
-        row = session.get_one(StoredEvent, (TASK, "c"))
+        row = session.get_one(StoredEvent, ("c", TASK))
         row.body, row.body_hash, row.user, row.outcome = "", "", None, Outcome.ERASED.value
         for model in (StoredVote, Pair):
             for gone in session.exec(select(model).where(model.source == "choice")).all():
