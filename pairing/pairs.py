@@ -94,7 +94,7 @@ class Difference:
         delete_by(session, Draw, ("task", "replies"), self._undrawn)
         insert_all(session, Draw, ("task", *_DRAWN), self._drawn)
         asked = _prompts(session, self._task, {tally.prompt_hash for _, tally, _ in self._new}, known)
-        insert_all(session, Pair, (*_FIXED, *_CHANGING), [self._row(*new, asked) for new in self._new])
+        insert_all(session, Pair, (*_FIXED, *_CHANGING), (self._row(*new, asked) for new in self._new))
         update_by(session, Pair, ("id",), _CHANGING, self._changed)
 
     def _row(self, id_: str, tally: Tally, won: Won, asked: Mapping[str, Sequence[Any]]) -> tuple[Any, ...]:

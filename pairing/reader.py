@@ -1,4 +1,7 @@
-"""Reading the event log batch by batch. While the database works on one batch, the next is read and decoded, bit by bit."""
+"""Reading the event log batch by batch.
+
+While the database works on one batch, the one before it is freed, and the next is read and decoded, bit by bit.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ingest.database import Database
 from ingest.log import EventLog, LogError, LogUnavailable, Record
 from ingest.settings import PairingSettings
-from pairing.decoding import Batch, decode
+from pairing.decoding import Accepted, Batch, decode
 from pairing.holdout import Splitter
 from pairing.opening import opened
 from pairing.store import Read
@@ -58,6 +61,8 @@ class Reader:
         self._batch_events = settings.batch_events
         self._next: dict[int, int | None] = {}
         self._coming: _Coming | None = None
+        self._last: list[Accepted] = []
+        self._spent: list[Accepted] = []
         self._failure: Exception | None = None
         self._asked = False
         self._subscription = log.subscribe(member, self._stored_offset)
@@ -87,13 +92,17 @@ class Reader:
         if coming is None:
             return None
         coming.decode()
+        self._spent, self._last = self._last, list(coming.taken.batch.events.values())
         return coming.taken
 
     def step(self) -> bool:
-        """Begin with the batch after the one that was taken, or go on with it. Returns whether there is more to do.
+        """Free what was taken before, then decode what comes after; a little at a time. Returns whether there is more to do.
 
         What goes wrong is raised by `take`.
         """
+        if self._spent:
+            del self._spent[-_STEP:]  # an event is many objects: to free them all takes as long as to look the event up
+            return True
         if self._coming:
             self._coming.decode(_STEP)
             return self._coming.has_more
