@@ -6,6 +6,7 @@ STORED is how many events there are already where the cost of one more is measur
 """
 
 import contextlib
+import gc
 import hashlib
 import mmap
 import os
@@ -174,6 +175,7 @@ class Run:
         for first in range(0, len(events), BATCH):
             self.log.append(events[first : first + BATCH]).result()
         self.sent += len(events)
+        gc.collect()  # what sending leaves behind, which no worker does
         return per_s(len(events), self._to_the_end)
 
     def paced(self, events: Sequence[NewRecord], rate: float) -> list[float]:
