@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -21,6 +21,7 @@ from ingest.keys import KeyRing
 from ingest.parsing import invalid
 from ingest.problems import FieldError, Problem
 from pairing.rows import table_of
+from pairing.rules.votes import Source
 from pairing.tables import AskedPrompt, Pair, RatedReply
 
 PAGE_ROWS = 500
@@ -57,6 +58,8 @@ def _asked(request: Request) -> dict[str, str]:
         for name, known in _CHOICES.items()
         if asked.get(name, known[0]) not in known
     ]
+    if asked.get("source") and asked.get("kind") == "examples":
+        wrong.append({"field": "source", "message": "Only pairs have one: leave it out, or ask for pairs."})
     if not asked.get("task"):
         wrong.append({"field": "task", "message": "Name the task."})
     if wrong:
@@ -143,7 +146,11 @@ _KINDS: Mapping[str, _Kind] = {
         {"task": _rated.task, "split": _prompts.split},
     ),
 }
-_CHOICES: Mapping[str, tuple[str, ...]] = {"split": ("train", "holdout"), "kind": tuple(_KINDS)}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "split": ("train", "holdout"),
+    "source": get_args(Source),
+    "kind": tuple(_KINDS),
+}
 _TEXT = {"type": "string"}
 
 
@@ -154,7 +161,7 @@ def _parameter(name: str, description: str, schema: Mapping[str, Any], required:
 _PARAMETERS = [
     _parameter("task", "Whose pairs.", _TEXT, required=True),
     _parameter("split", "Only these; all by default.", {"enum": list(_CHOICES["split"])}),
-    _parameter("source", "Only from this source.", _TEXT),
+    _parameter("source", "Only pairs from this source.", {"enum": list(_CHOICES["source"])}),
     _parameter("kind", "Pairs, or unpaired examples.", {"enum": list(_CHOICES["kind"]), "default": "pairs"}),
 ]
 _ANSWER = {"description": "One JSON object a line, in an order that stays.", "content": {MEDIA_TYPE: {"schema": _TEXT}}}

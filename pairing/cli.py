@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ingest.printing import AsJson, Limit, fail, in_short, opened_database, print_one, print_rows, the_one
+from ingest.printing import AsJson, Limit, in_short, opened_database, print_one, print_rows, the_one
 from pairing import data_cli, upkeep_cli
 
 if TYPE_CHECKING:
@@ -85,11 +85,9 @@ def list_pairs(
     """List pairs."""
     from sqlmodel import col, or_, select
 
-    from pairing.rules.votes import Source
     from pairing.tables import Pair
 
-    if source is not None and source not in get_args(Source):
-        fail(f"There is no source {source}: {', '.join(get_args(Source))}.", 2)
+    data_cli.check_source(source)
     asked = {Pair.task: task, Pair.source: source, Pair.split: split}
     query = select(Pair).where(*(col(column) == value for column, value in asked.items() if value is not None))
     if adapter is not None:

@@ -4,9 +4,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar, get_args
 
 import typer
+
+from ingest.printing import fail
 
 if TYPE_CHECKING:
     from pairing.transfer.report import Tally
@@ -24,6 +26,14 @@ File = Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines (.gz, .zst
 Out = Annotated[
     str | None, typer.Option(metavar="PLACE", help="Where to. Default: standard output. .gz, .zst, .parquet as named.")
 ]
+
+
+def check_source(source: str | None) -> None:
+    """End with a sentence where no pair could be from there."""
+    from pairing.rules.votes import Source
+
+    if source is not None and source not in get_args(Source):
+        fail(f"There is no source {source}: {', '.join(get_args(Source))}.", 2)
 
 
 def import_pairs(
@@ -81,6 +91,7 @@ def export_pairs(
     from pairing.transfer.service import service
     from pairing.transfer.target import open_target, row_format
 
+    check_source(source)
     with _told(), tally(report) as counted, closing(service(task, ["admin"])) as door:
         kind = "examples" if row_format(format_).name == "trl-unpaired" else "pairs"
         asked = (

@@ -15,7 +15,7 @@ from pairing.formats.values import Reason, Refused, Row
 from pairing.transfer import Stopped, TransferFailed
 
 PATIENCE_S = 300.0
-"""How long a service that does not answer, or takes nothing, is asked again before an import gives up."""
+"""How long a service that does not answer, or takes or gives nothing, is asked again before a transfer gives up."""
 _TIMEOUT = httpx.Timeout(60, connect=5)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 _AT_EVENT = re.compile(r"events\.(\d+)(?:\.|$)")
@@ -72,15 +72,20 @@ class Service:
         """The rows that GET /v1/pairs gives.
 
         Raises:
-            TransferFailed: it refuses, or broke off.
+            TransferFailed: it refuses, cannot answer for too long, or broke off.
+            Stopped: `stop` was called while it could not answer.
         """
+        deadline = time.monotonic() + self._patience_s
         try:
-            with self._client.stream("GET", "/v1/pairs", params=dict(asked)) as answer:
-                if answer.status_code != HTTPStatus.OK:
+            while True:
+                with self._client.stream("GET", "/v1/pairs", params=dict(asked)) as answer:
+                    if answer.status_code == HTTPStatus.OK:
+                        yield from map(decode, _lines(answer))
+                        return
                     answer.read()
+                if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                     raise TransferFailed(_sentence(answer))
-                for line in _lines(answer):
-                    yield decode(line)
+                self._wait(max(_PAUSE_S, _retry_after_s(answer)))
         except NotJson as error:
             raise TransferFailed(f"{self._url} does not answer as Whetstone does, or broke off: {error} Run it again.") from None
         except httpx.TransportError as error:
@@ -98,8 +103,7 @@ class Service:
         body = b'{"events":[%s]}' % b",".join(events)
         deadline, pause = time.monotonic() + self._patience_s, _PAUSE_S
         while True:
-            if self._stopping.is_set():
-                raise Stopped
+            self._wait(0)
             answer = self._try(body)
             if isinstance(answer, httpx.Response) and answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 if answer.status_code == HTTPStatus.ACCEPTED or answer.status_code in _SPLIT:
@@ -108,8 +112,13 @@ class Service:
             if time.monotonic() > deadline:
                 said = answer if isinstance(answer, str) else _sentence(answer)
                 raise TransferFailed(f"{self._url} took nothing for {self._patience_s:.0f} s: {said}")
-            self._stopping.wait(max(pause, _retry_after_s(answer)))
+            self._wait(max(pause, _retry_after_s(answer)))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _wait(self, pause_s: float) -> None:
+        """Raises Stopped: `stop` was called before or meanwhile."""
+        if self._stopping.wait(pause_s):
+            raise Stopped
 
     def _try(self, body: bytes) -> httpx.Response | str:
         try:

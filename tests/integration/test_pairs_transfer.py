@@ -418,6 +418,22 @@ def test_an_export_that_is_broken_off_leaves_nothing_and_says_so(service: Ingest
 def test_a_busy_service_is_asked_again_when_it_said(lasting: Ingest) -> None:
     with answering([503, 503, 202]) as (url, asked), contextlib.closing(Service(url, "wsk_any")) as door:
         assert door.send([json.dumps(event("a")).encode()]) == {}
+    assert_waited_as_told(asked)
+
+
+def test_a_service_that_cannot_read_its_database_is_asked_for_pairs_again_when_it_said() -> None:
+    with answering([503, 503, 200]) as (url, asked), contextlib.closing(Service(url, "wsk_any")) as door:
+        assert list(door.pairs({"task": TASK})) == []
+    assert_waited_as_told(asked)
+
+
+def test_it_is_not_asked_for_ever() -> None:
+    with answering([503]) as (url, _), contextlib.closing(Service(url, "wsk_any", patience_s=-1)) as door:
+        with pytest.raises(TransferFailed, match="503"):
+            list(door.pairs({"task": TASK}))
+
+
+def assert_waited_as_told(asked: list[float]) -> None:
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert [round(pause) for pause in pauses] == [2, 2]
 
@@ -429,12 +445,14 @@ def answering(statuses: list[int]) -> Iterator[tuple[str, list[float]]]:
 
     class Answering(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append(time.monotonic())
             self.send_response(statuses[len(asked) - 1])
             self.send_header("Retry-After", "2")
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        do_GET = do_POST
 
         def log_message(self, *_arguments: object) -> None:
             """Says nothing."""

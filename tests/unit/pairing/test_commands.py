@@ -182,3 +182,9 @@ def test_a_filter_that_can_match_nothing_is_told_with_what_could(
     result = run(command, "list", *arguments)
     assert result.exit_code == 2
     assert {"--source": "choice", "--split": "holdout", "--reason": "conflicting-body"}[arguments[0]] in result.output
+
+
+def test_an_export_from_no_source_there_is_is_told_so() -> None:
+    result = run(pairs, "export", "--task", "t", "--format", "openai", "--source", "chioce")
+    assert result.exit_code == 2
+    assert "choice" in result.stderr

@@ -110,6 +110,8 @@ def test_replies_that_people_rated_and_no_pair_holds_are_unpaired_examples(
         ({}, 422),
         ({"task": TASK, "split": "test"}, 422),
         ({"task": TASK, "kind": "poems"}, 422),
+        ({"task": TASK, "source": "poems"}, 422),
+        ({"task": TASK, "source": "choice", "kind": "examples"}, 422),
     ],
 )
 def test_who_may_not_or_asks_for_what_is_not_there_gets_a_problem(get: Get, asked: dict[str, Any], status: int) -> None:
