@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import httpx
-from sqlmodel import Session
+from sqlalchemy import and_, func, text
+from sqlmodel import Session, col, select
 
 from ingest.settings import GateSettings, Settings
 from pairing.rows import first_of
-from pairing.tables import EventGeneration
+from pairing.tables import READY, EventGeneration, StoredEvent, StoredVote
 from trainer.chat import asked, request_messages, said
 from trainer.criteria import FreshReply
 from trainer.errors import CannotTrain, NotServed
@@ -27,7 +28,10 @@ _PROMPT_IS_WRONG = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 
 
 class Asking(NamedTuple):
-    """A prompt, and one of those who asked it: so the erasure of that person reaches the replies, and on Kafka their key does."""
+    """A prompt, and one of those who asked it, or sent a pair of it.
+
+    So the erasure of that person reaches the replies, and on Kafka their key does.
+    """
 
     prompt: FrozenPrompt
     user: str | None
@@ -38,7 +42,20 @@ def with_users(session: Session, task: str, prompts: Sequence[FrozenPrompt]) -> 
     hashes = [hash_of(prompt) for prompt in prompts]
     keys = [(task, one) for one in sorted(set(hashes))]
     users = dict(first_of(session, EventGeneration, ("prompt_hash", "user"), ("task", "prompt_hash"), keys, _BY_SOMEBODY))
+    users |= _senders(session, task, set(hashes) - users.keys())
     return [Asking(prompt, users.get(one)) for prompt, one in zip(prompts, hashes, strict=True)]
+
+
+def _senders(session: Session, task: str, prompts: Collection[str]) -> dict[str, str]:
+    """By prompt of ready pairs, one of the users whose they are."""
+    of_vote = and_(col(StoredEvent.task) == StoredVote.task, col(StoredEvent.event_id) == StoredVote.event_id)
+    query = (
+        select(StoredVote.prompt_hash, func.min(StoredEvent.user))
+        .join(StoredEvent, of_vote)
+        .where(StoredVote.task == task, col(StoredVote.prompt_hash).in_(prompts), text(READY), col(StoredEvent.user).is_not(None))
+        .group_by(StoredVote.prompt_hash)
+    )
+    return {prompt: str(user) for prompt, user in session.exec(query)}
 
 
 class Gateway:

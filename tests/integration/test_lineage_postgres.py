@@ -34,6 +34,7 @@ EVENTS = [
     event("rating", "up", reply=ref("h"), thumb="up"),
     event("rating", "down", reply=ref("h", 1), thumb="down", user="bob"),
     *(generation(f"only-{number}", "fine", prompt=f"Describe snow {number}.") for number in range(3)),
+    preference("imported", "good", "poor", prompt="Describe hail.", user="eve"),
     *(event("rating", f"up-{number}", reply=ref(f"only-{number}"), thumb="up") for number in range(3)),
 ]
 _WHEN_WRITTEN = {"created_at", "received_at"}
@@ -91,10 +92,10 @@ def test_the_prompts_that_criteria_score_are_the_same_on_postgresql(both: tuple[
 
 
 def test_the_gate_asks_a_prompt_as_somebody_who_asked_it_on_postgresql_too(both: tuple[Ledger, Ledger]) -> None:
-    prompts = [FrozenPrompt(prompt=text) for text in ("Describe rain.", "Nobody asked this.")]
+    prompts = [FrozenPrompt(prompt=text) for text in ("Describe rain.", "Describe hail.", "Nobody asked this.")]
     for one in both:
         with one.database.read() as session:
-            assert [asking.user for asking in with_users(session, TASK, prompts)] == ["ann", None]
+            assert [asking.user for asking in with_users(session, TASK, prompts)] == ["ann", "eve", None]
 
 
 def test_dead_letters_go_through_again_on_postgresql(both: tuple[Ledger, Ledger]) -> None:
