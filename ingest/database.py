@@ -13,7 +13,6 @@ from sqlmodel import Session, create_engine
 _TIMEOUT_S = 30
 _READERS_TIMEOUT_MS = 1_000
 
-
 KEY = String().with_variant(String(collation="C"), "postgresql")
 """Of ids and hashes that are looked up: compared byte by byte, several times as fast as by the rules of a language."""
 

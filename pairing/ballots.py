@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlmodel import Session
@@ -72,11 +73,6 @@ class Changes(NamedTuple):
     gone: Sequence[Ballot]
     come: Sequence[Ballot]
 
-    @property
-    def replies(self) -> set[str]:
-        """The two replies of each."""
-        return {ballot.replies for ballot in (*self.gone, *self.come)}
-
 
 def ballot_of(task: str, vote: Vote) -> Ballot:
     """The vote as it is stored."""
@@ -118,7 +114,7 @@ def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
 
 def delete(session: Session, gone: Sequence[Ballot]) -> None:
     """Delete these votes."""
-    delete_by(session, StoredVote, _KEY, [(ballot.task, ballot.replies, ballot.voter, ballot.event_id) for ballot in gone])
+    delete_by(session, StoredVote, _KEY, list(map(attrgetter(*_KEY), gone)))
 
 
 def inserting(session: Session, come: Sequence[Ballot]) -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from pairing.outcomes import Outcome
 from pairing.ratings import Rating, sides
 from pairing.rows import select_by
 from pairing.rules.rating import event_id_of
-from pairing.standing import of_events, of_ratings
+from pairing.standing import against_others, of_events, of_ratings
 from pairing.tables import EventGeneration, Pair, StoredEvent, StoredRating, StoredVote
 
 
@@ -102,10 +102,8 @@ def _cast(session: Session, vote: Ballot) -> Cast:
     last = session.exec(select(StoredVote).where(*same_voter).order_by(*by_time).limit(1)).one()
     if last.event_id != vote.event_id:
         return Cast(vote, Outcome.SUPERSEDED)
-    pair = session.exec(select(Pair.id).where(col(Pair.id).in_((vote.speaks_for, vote.speaks_against)))).first()
-    if pair is None:
-        return Cast(vote, Outcome.DRAW)
-    return Cast(vote, Outcome.PAIRED if pair == vote.speaks_for else Outcome.OUTVOTED)
+    pairs = session.exec(select(Pair.id).where(col(Pair.id).in_((vote.speaks_for, vote.speaks_against)))).all()
+    return Cast(vote, against_others(vote, pairs))
 
 
 def _together(session: Session, event: StoredEvent) -> set[str]:

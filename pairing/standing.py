@@ -22,7 +22,14 @@ def standings(session: Session, task: str, votes: Collection[Ballot]) -> dict[Ba
     last = counted(session, task, {vote.replies for vote in votes})
     wanted = {id_ for vote in votes for id_ in (vote.speaks_for, vote.speaks_against)}
     pairs = {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in wanted])}
-    return {vote: _standing(vote, last, pairs) for vote in votes}
+    return {vote: against_others(vote, pairs) if vote in last else Outcome.SUPERSEDED for vote in votes}
+
+
+def against_others(vote: Ballot, pairs: Collection[str]) -> Outcome:
+    """How a vote that counts stands, by which of its pair and that one's reverse there is."""
+    if vote.speaks_for in pairs:
+        return Outcome.PAIRED
+    return Outcome.OUTVOTED if vote.speaks_against in pairs else Outcome.DRAW
 
 
 def counted(session: Session, task: str, replies: Collection[str]) -> set[Ballot]:
@@ -73,11 +80,3 @@ def of_events(standing: Mapping[Ballot, Outcome]) -> dict[str, Outcome]:
         for event_id in vote.says:
             best[event_id] = min(best.get(event_id, outcome), outcome, key=_BY_WEIGHT.index)
     return best
-
-
-def _standing(vote: Ballot, last: Collection[Ballot], pairs: Collection[str]) -> Outcome:
-    if vote not in last:
-        return Outcome.SUPERSEDED
-    if vote.speaks_for in pairs:
-        return Outcome.PAIRED
-    return Outcome.OUTVOTED if vote.speaks_against in pairs else Outcome.DRAW
