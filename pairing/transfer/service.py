@@ -197,7 +197,8 @@ def _sentence(answer: httpx.Response) -> str:
     if answer.status_code in _ELSEWHERE or not _problem(answer):
         where = answer.url.copy_with(query=None)
         return f"{where} answered {answer.status_code}: is this Whetstone's ingest? WHETSTONE_URL names it."
-    return f"{answer.status_code} {_detail(answer)}"
+    wrong = (f"{error['field']}: {error['message']}" for error in _problem(answer).get("errors", ()))
+    return " ".join((f"{answer.status_code} {_detail(answer)}", *wrong))
 
 
 def _retry_after_s(answer: httpx.Response | str) -> float:

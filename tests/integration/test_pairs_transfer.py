@@ -427,6 +427,11 @@ def test_a_service_that_cannot_read_its_database_is_asked_for_pairs_again_when_i
     assert_waited_as_told(asked)
 
 
+def test_a_question_that_makes_no_sense_is_told_by_the_name_of_what_is_wrong(lasting: Ingest) -> None:
+    with contextlib.closing(Service(lasting.url, lasting.key)) as door, pytest.raises(TransferFailed, match="source: Only pairs"):
+        list(door.pairs({"task": TASK, "kind": "examples", "source": "choice"}))
+
+
 def test_it_is_not_asked_for_ever() -> None:
     with answering([503]) as (url, _), contextlib.closing(Service(url, "wsk_any", patience_s=-1)) as door:
         with pytest.raises(TransferFailed, match="503"):
