@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from sqlmodel import Session
+    from sqlmodel.sql.expression import SelectOfScalar
 
     from ingest.database import Database
 
@@ -75,11 +76,9 @@ def opened_database() -> "Iterator[Database]":
         database.close()
 
 
-def the_one(session: "Session", model: Any, beginning: str) -> Any:
-    """The only row whose id begins so; else the command ends with a sentence."""
-    from sqlmodel import col, select
-
-    found = session.exec(select(model).where(col(model.id).startswith(beginning, autoescape=True)).limit(2)).all()
+def the_one(session: "Session", begin_so: "SelectOfScalar[T]") -> T:
+    """The only row of those whose id begins as somebody typed it; else the command ends with a sentence."""
+    found = session.exec(begin_so.limit(2)).all()
     if len(found) != 1:
         fail("There is none with this id." if not found else "Several ids begin so: give more of it.")
     return found[0]

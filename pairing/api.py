@@ -4,14 +4,14 @@ Served by the same process as feedback is taken, so that one address and one kin
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Column, Row, Select, select, tuple_
+from sqlalchemy import Column, ColumnElement, Row, Select, literal, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -22,6 +22,7 @@ from ingest.parsing import invalid
 from ingest.problems import FieldError, Problem
 from pairing.rows import table_of
 from pairing.rules.votes import Source
+from pairing.short_keys import beginning, equal, joined
 from pairing.tables import AskedPrompt, Pair, RatedReply
 
 PAGE_ROWS = 500
@@ -90,9 +91,9 @@ def _pages(database: Database, asked: Mapping[str, str]) -> Iterator[bytes]:
     """
     kind = _KINDS[asked.get("kind", "pairs")]
     wanted = [kind.filters[name] == asked[name] for name in kind.filters if asked.get(name)]
-    statement = kind.select.where(*wanted).order_by(*kind.key).limit(PAGE_ROWS)
+    statement = kind.select.where(*wanted).order_by(*kind.order(*kind.key)).limit(PAGE_ROWS)
     after: tuple[str, ...] = ("",) * len(kind.key)
-    while rows := _read(database, statement.where(tuple_(*kind.key) > tuple_(*after))):
+    while rows := _read(database, statement.where(tuple_(*kind.order(*kind.key)) > tuple_(*kind.order(*map(literal, after))))):
         yield b"".join(_line(row) for row in rows)
         after = tuple(rows[-1]._mapping[column] for column in kind.key)
 
@@ -121,6 +122,7 @@ class _Kind:
     select: Select[Any]
     key: tuple[Column[Any], ...]
     filters: Mapping[str, Column[Any]]
+    order: Callable[..., tuple[ColumnElement[Any], ...]] = lambda *key: key
 
 
 _pairs, _rated, _prompts = table_of(Pair).c, table_of(RatedReply).c, table_of(AskedPrompt).c
@@ -133,6 +135,7 @@ _KINDS: Mapping[str, _Kind] = {
         select(*(_pairs[name] for name in (*_SAID, *_MORE))),
         (_pairs.id,),
         {name: _pairs[name] for name in ("task", "split", "source")},
+        lambda id_: (beginning(id_), id_),
     ),
     # A reply that people rated and that no pair by rating holds: what TRL calls unpaired.
     "examples": _Kind(
@@ -140,7 +143,7 @@ _KINDS: Mapping[str, _Kind] = {
             *(_rated.task, _prompts.prompt, _prompts.tools, _rated.reply.label("completion")),
             *((_rated.net > 0).label("label"), _prompts.split, _rated.prompt_hash, _rated.reply_hash),
         )
-        .join(table_of(AskedPrompt), (_prompts.task == _rated.task) & (_prompts.hash == _rated.prompt_hash))
+        .join(table_of(AskedPrompt), equal(joined, (_prompts.hash, _rated.prompt_hash), (_prompts.task, _rated.task)))
         .where(_rated.net != 0, _rated.paired.is_(False)),
         (_rated.prompt_hash, _rated.reply_hash),
         {"task": _rated.task, "split": _prompts.split},

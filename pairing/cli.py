@@ -103,12 +103,15 @@ def list_pairs(
 @pairs.command("show")
 def show_pair(pair_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False) -> None:
     """Show a pair whole, with the votes on its replies and the events behind these."""
+    from sqlmodel import col, select
+
     from pairing.lineage import of_pair
     from pairing.outcomes import Outcome
+    from pairing.short_keys import begins
     from pairing.tables import Pair
 
     with opened_database() as database, database.read() as session:
-        pair = the_one(session, Pair, pair_id)
+        pair = the_one(session, select(Pair).where(begins(col(Pair.id), pair_id)))
         found = of_pair(session, pair, _MOST_VOTES)
     votes = [
         {

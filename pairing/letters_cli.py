@@ -9,6 +9,8 @@ from ingest.printing import AsJson, Limit, fail, opened_database, print_json, pr
 from pairing.outcomes import DeadReason
 
 if TYPE_CHECKING:
+    from sqlmodel import Session
+
     from pairing.tables import DeadLetter
 
 dead_letters = typer.Typer(help="Events that could not be processed, with the reason.", no_args_is_help=True)
@@ -44,10 +46,8 @@ def show_dead_letter(
     letter_id: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")], as_json: AsJson = False
 ) -> None:
     """Show a dead letter whole, as it came."""
-    from pairing.tables import DeadLetter
-
     with opened_database() as database, database.read() as session:
-        letter = the_one(session, DeadLetter, letter_id)
+        letter = _named(session, letter_id)
     told = _of_letter(letter) | {"meaning": DeadReason(letter.reason).meaning, "value": letter.value.decode(errors="replace")}
     print_one(told, as_json)
 
@@ -78,7 +78,7 @@ def replay_dead_letters(
     with opened_database() as database:
         with database.read() as session:
             query = select(DeadLetter.id).where(*([DeadLetter.reason == reason.value] if reason else []))
-            named = [the_one(session, DeadLetter, id_).id for id_ in letter_ids or ()]
+            named = [_named(session, id_).id for id_ in letter_ids or ()]
             wanted = named or list(session.exec(query).all())
         try:
             done = replay(database, load_settings(), wanted)
@@ -91,6 +91,14 @@ def replay_dead_letters(
         for letter in done.stayed:
             typer.echo(f"{letter.id[:12]} {letter.reason}: {letter.detail}")
     raise typer.Exit(_SOME_STAYED if done.stayed else 0)
+
+
+def _named(session: "Session", beginning: str) -> "DeadLetter":
+    from sqlmodel import col, select
+
+    from pairing.tables import DeadLetter
+
+    return the_one(session, select(DeadLetter).where(col(DeadLetter.id).startswith(beginning, autoescape=True)))
 
 
 def _of_letter(letter: "DeadLetter") -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pairing.outcomes import Outcome
 from pairing.ratings import Rating, sides
 from pairing.rows import select_by
 from pairing.rules.rating import event_id_of
-from pairing.standing import against_others, of_events, of_ratings
+from pairing.short_keys import equal, hashed
+from pairing.standing import against_others, of_events, of_ratings, pairs_among
 from pairing.tables import EventGeneration, Pair, StoredEvent, StoredRating, StoredVote
 
 
@@ -52,7 +53,7 @@ class Behind:
 
 def of_pair(session: Session, pair: Pair, most: int) -> Behind:
     """What stands behind the pair, as `standing.behind` has it, but so many votes, and so many ratings, at most."""
-    on = (StoredVote.task == pair.task, StoredVote.replies == pair.replies)
+    on = (StoredVote.task == pair.task, equal(hashed, (col(StoredVote.replies), pair.replies)))
     last = select(StoredVote).where(*on).order_by(col(StoredVote.occurred_at).desc(), StoredVote.event_id).limit(most)
     votes = [_cast(session, _ballot(vote)) for vote in session.exec(last).all()]
     ids = {id_ for cast in votes if cast.standing is not Outcome.SUPERSEDED for id_ in cast.events}
@@ -97,13 +98,13 @@ def _ballot(vote: StoredVote) -> Ballot:
 
 def _cast(session: Session, vote: Ballot) -> Cast:
     """Of a voter's votes on two replies the last counts. Looked up one by one: there may be any number of others."""
-    same_voter = (StoredVote.task == vote.task, StoredVote.replies == vote.replies, StoredVote.voter == vote.voter)
+    same_replies = equal(hashed, (col(StoredVote.replies), vote.replies))
+    same_voter = (StoredVote.task == vote.task, same_replies, StoredVote.voter == vote.voter)
     by_time = (col(StoredVote.revision).desc(), col(StoredVote.occurred_at).desc(), col(StoredVote.event_id).desc())
     last = session.exec(select(StoredVote).where(*same_voter).order_by(*by_time).limit(1)).one()
     if last.event_id != vote.event_id:
         return Cast(vote, Outcome.SUPERSEDED)
-    pairs = session.exec(select(Pair.id).where(col(Pair.id).in_((vote.speaks_for, vote.speaks_against)))).all()
-    return Cast(vote, against_others(vote, pairs))
+    return Cast(vote, against_others(vote, pairs_among(session, {vote.speaks_for, vote.speaks_against})))
 
 
 def _together(session: Session, event: StoredEvent) -> set[str]:

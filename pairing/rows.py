@@ -26,10 +26,11 @@ def table_of(model: Model) -> Table:
 
 
 def look_up_by_key(session: Session) -> None:
-    """For this transaction: PostgreSQL looks keys up by their index, whatever it guesses of sizes that change fast."""
+    """For this transaction: PostgreSQL looks keys up by their index, in its order, whatever it guesses of changing sizes."""
     if session.get_bind().dialect.name == "postgresql":
-        for way in ("seqscan", "hashjoin", "mergejoin"):
-            session.connection().exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        ways = ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort")
+        off = ", ".join(f"set_config('enable_{way}', 'off', true)" for way in ways)
+        session.connection().exec_driver_sql(f"SELECT {off}")
 
 
 def select_by(
@@ -195,7 +196,17 @@ def _keys(dialect: str) -> str:
 def _same(model: Model, keys: tuple[str, ...], dialect: str) -> str:
     if dialect == "sqlite":
         return " AND ".join(f"t.{_quoted(key)} = json_extract(k.value, '$[{place}]')" for place, key in enumerate(keys))
-    return " AND ".join(f"t.{_quoted(key)} = {_value(model, key, place)}" for place, key in enumerate(keys))
+    values = {key: _value(model, key, place) for place, key in enumerate(keys)}
+    conditions = [*_short(model, values), *(f"t.{_quoted(key)} = {value}" for key, value in values.items())]
+    return " AND ".join(conditions)
+
+
+def _short(model: Model, values: Mapping[str, str]) -> Iterator[str]:
+    """By which PostgreSQL finds the rows that then are compared whole."""
+    for key in table_of(model).info.get("short_keys", ()):
+        if values.keys() >= {*key.columns_of_it}:
+            columns = (f"t.{_quoted(name)}" for name in key.columns_of_it)
+            yield f"{key.form.format(*columns)} = {key.form.format(*(values[name] for name in key.columns_of_it))}"
 
 
 def _value(model: Model, name: str, place: int) -> str:

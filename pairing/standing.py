@@ -21,8 +21,13 @@ def standings(session: Session, task: str, votes: Collection[Ballot]) -> dict[Ba
     """How each of these stored votes stands among all votes on its two replies."""
     last = counted(session, task, {vote.replies for vote in votes})
     wanted = {id_ for vote in votes for id_ in (vote.speaks_for, vote.speaks_against)}
-    pairs = {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in wanted])}
+    pairs = pairs_among(session, wanted)
     return {vote: against_others(vote, pairs) if vote in last else Outcome.SUPERSEDED for vote in votes}
+
+
+def pairs_among(session: Session, ids: Collection[str]) -> set[str]:
+    """Those ids that a pair has."""
+    return {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in ids])}
 
 
 def against_others(vote: Ballot, pairs: Collection[str]) -> Outcome:

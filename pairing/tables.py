@@ -1,14 +1,18 @@
 """The tables of pairing: stored events, where the log was read to, votes, pairs, dead letters.
 
-In a key what differs most stands first: then one comparison a step finds a row.
+In a key what differs most stands first: then one comparison a step finds a row. PostgreSQL finds names, prompts, votes and pairs
+by short forms of their keys. That each event and each prompt is there once it sees to by itself; of names that holds because they
+are written with their event, and of votes and pairs because what is there is read before, under the lock of their task.
 """
 
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text, text
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import KEY, UtcDateTime
+from pairing.short_keys import beginning, hashed, joined, only
 
 HELD = "prompt_hash IS NOT NULL"
 """Events that hold a generation."""
@@ -40,7 +44,10 @@ class EventGeneration(SQLModel, table=True):
 
     __tablename__ = "event_generations"
     __table_args__ = (
-        Index("ix_event_generations_prompt", "prompt_hash", "task", sqlite_where=text(HELD), postgresql_where=text(HELD)),
+        only("sqlite", Index("ix_event_generations_prompt", "prompt_hash", "task", sqlite_where=text(HELD))),
+        only("postgresql", Index("ix_event_generations_asked", hashed.of("prompt_hash"), postgresql_where=text(HELD))),
+        only("postgresql", Index("ix_event_generations_place", hashed.of("generation_id"), "place")),
+        {"info": {"short_keys": (hashed.of("generation_id"), hashed.of("prompt_hash"))}},
     )
 
     generation_id: str = Field(primary_key=True, sa_type=KEY)
@@ -60,6 +67,10 @@ class AskedPrompt(SQLModel, table=True):
     """A prompt with its tools."""
 
     __tablename__ = "prompts"
+    __table_args__ = (
+        only("postgresql", ExcludeConstraint((joined.of("hash", "task"), "="), name="prompts_key", using="hash")),
+        {"info": {"short_keys": (joined.of("hash", "task"),)}},
+    )
 
     hash: str = Field(primary_key=True, sa_type=KEY, description="SHA-256 of prompt and tools.")
     task: str = Field(primary_key=True)
@@ -74,8 +85,10 @@ class StoredVote(SQLModel, table=True):
     __tablename__ = "votes"
     __table_args__ = (
         Index("ix_votes_event", "event_id", postgresql_using="hash"),
+        only("postgresql", Index("ix_votes_replies", hashed.of("replies"), "voter")),
         # ready pairs among them: what nothing but a vote says of a prompt
         Index("ix_votes_ready", "prompt_hash", "task", sqlite_where=text(READY), postgresql_where=text(READY)),
+        {"info": {"short_keys": (hashed.of("replies"),)}},
     )
 
     replies: str = Field(
@@ -102,7 +115,11 @@ class Pair(SQLModel, table=True):
     """A prompt, a chosen and a rejected reply, and how the votes on them stand."""
 
     __tablename__ = "pairs"
-    __table_args__ = (Index("ix_pairs_split", "task", "split", "created_at"),)
+    __table_args__ = (
+        Index("ix_pairs_split", "task", "split", "created_at"),
+        only("postgresql", Index("ix_pairs_id", beginning.of("id"))),
+        {"info": {"short_keys": (beginning.of("id"),)}},
+    )
 
     id: str = Field(primary_key=True, sa_type=KEY, description="SHA-256 of task, prompt, tools, chosen, rejected; never changes.")
     task: str
@@ -309,3 +326,7 @@ class HoldoutInForce(SQLModel, table=True):
     id: int = Field(default=1, primary_key=True)
     key_fingerprint: str
     share: float
+
+
+for _model in (EventGeneration, AskedPrompt, StoredVote, Pair):
+    only("sqlite", SQLModel.metadata.tables[str(_model.__tablename__)].primary_key)

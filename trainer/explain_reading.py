@@ -11,6 +11,8 @@ from sqlmodel import Session, col, func, select
 from pairing import lineage
 from pairing.lineage import Cast
 from pairing.outcomes import DeadReason, Outcome
+from pairing.short_keys import beginning, begins, equal
+from pairing.standing import pairs_among
 from pairing.tables import DeadLetter, Pair, StoredEvent
 from trainer.explain import (
     AdapterFound,
@@ -33,6 +35,7 @@ _ADAPTER = re.compile(r"(?P<task>.+)-r(?P<number>[0-9]{6,9})")
 _MOST = 100
 """Votes or pairs that are shown of one thing."""
 _AT_ONCE = 500
+_OF_ROUND = equal(beginning, (col(Pair.id), col(RoundPair.pair_id)))
 
 
 def find(session: Session, id_: str, most_pairs: int) -> list[Found]:
@@ -84,14 +87,14 @@ def _rounds_by_pair(session: Session, event: StoredEvent) -> Mapping[str, set[in
 
 
 def _in_rounds(session: Session, rounds: Mapping[str, set[int]], shown: Sequence[str]) -> list[OnceBehind]:
-    standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(shown))).all())
+    standing = pairs_among(session, set(shown))
     trained = _trained(session, shown)
     return [OnceBehind(id_, id_ in standing, [one for one in trained[id_] if one.round_id in rounds[id_]]) for id_ in shown]
 
 
 def _votes(session: Session, casts: Sequence[Cast]) -> list[VoteOn]:
     ids = {cast.vote.speaks_for for cast in casts}
-    standing = set(session.exec(select(Pair.id).where(col(Pair.id).in_(ids))).all())
+    standing = pairs_among(session, ids)
     trained = _trained(session, ids)
     return [
         VoteOn(
@@ -127,11 +130,11 @@ def _trained(session: Session, pair_ids: Iterable[str]) -> dict[str, list[Traine
     return found
 
 
-def _pairs(session: Session, beginning: str) -> Iterator[PairFound | WithdrawnPair]:
-    standing = session.exec(select(Pair).where(col(Pair.id).startswith(beginning)).order_by(Pair.id)).all()
+def _pairs(session: Session, said: str) -> Iterator[PairFound | WithdrawnPair]:
+    standing = session.exec(select(Pair).where(begins(col(Pair.id), said)).order_by(Pair.id)).all()
     yield from (_pair(session, pair) for pair in standing)
     known = {pair.id for pair in standing}
-    rounds = select(RoundPair.pair_id).where(col(RoundPair.pair_id).startswith(beginning)).distinct()
+    rounds = select(RoundPair.pair_id).where(col(RoundPair.pair_id).startswith(said)).distinct()
     gone = sorted(set(session.exec(rounds).all()) - known)
     trained = _trained(session, gone)
     yield from (WithdrawnPair(id_, _events_once_behind(session, id_), trained[id_]) for id_ in gone)
@@ -195,7 +198,7 @@ def _parents(session: Session, parent: str) -> Iterator[str]:
 def _counts(session: Session, round_: Round) -> dict[str, dict[str, int]]:
     query = (
         select(RoundPair.split, Pair.source, func.count())
-        .outerjoin(Pair, col(Pair.id) == RoundPair.pair_id)
+        .outerjoin(Pair, _OF_ROUND)
         .where(RoundPair.round_id == round_.id)
         .group_by(RoundPair.split, Pair.source)
     )
@@ -208,7 +211,7 @@ def _counts(session: Session, round_: Round) -> dict[str, dict[str, int]]:
 def _shown(session: Session, round_: Round, most: int) -> list[PairBehind]:
     query = (
         select(RoundPair, Pair)
-        .outerjoin(Pair, col(Pair.id) == RoundPair.pair_id)
+        .outerjoin(Pair, _OF_ROUND)
         .where(RoundPair.round_id == round_.id)
         .order_by(col(RoundPair.split).desc(), RoundPair.pair_id)
         .limit(most)

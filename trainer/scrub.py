@@ -10,7 +10,8 @@ from sqlmodel import Session, col, select
 
 from pairing.identity import prompt_hash, prompt_json, tools_json
 from pairing.rows import select_by
-from pairing.tables import AskedPrompt, Erasure, Pair, Retention, StoredEvent
+from pairing.standing import pairs_among
+from pairing.tables import AskedPrompt, Erasure, Retention, StoredEvent
 from trainer import manifest as manifests
 from trainer.errors import CannotTrain
 from trainer.manifest import FrozenPrompt, Manifest
@@ -102,7 +103,7 @@ def _gone_pairs(session: Session, round_: Round) -> set[str]:
         .distinct()
     )
     touched = set(session.exec(query))
-    return touched - {row[0] for row in select_by(session, Pair, ("id",), ("id",), [(id_,) for id_ in touched])}
+    return touched - pairs_among(session, touched)
 
 
 def _gone_prompts(session: Session, frozen: Manifest) -> set[str]:

@@ -19,9 +19,10 @@ def render_item(type_: str, item: Any, _autogen: AutogenContext) -> str | Litera
     return False
 
 
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata(),
+    connection=connection,
+    target_metadata=metadata(connection.dialect.name),
     render_item=render_item,
     compare_type=compare_type,
     render_as_batch=True,

@@ -16,9 +16,14 @@ STAGES = (ingest.keys, ingest.user_keys, pairing.tables, trainer.tables, serving
 """Importing them describes their tables."""
 
 
-def metadata() -> MetaData:
-    """Every table that the database shall have."""
-    return SQLModel.metadata
+def metadata(dialect: str) -> MetaData:
+    """Every table that a database of this dialect shall have, with the indexes that it shall have there."""
+    made = MetaData()
+    for table in SQLModel.metadata.sorted_tables:
+        elsewhere = {index.name for index in table.indexes if index.info.get("dialect", dialect) != dialect}
+        copy = table.to_metadata(made)
+        copy.indexes -= {index for index in copy.indexes if index.name in elsewhere}
+    return made
 
 
 def compare_type(_context: Any, _column: Any, _metadata_column: Any, inspected: Any, ours: Any) -> bool | None:

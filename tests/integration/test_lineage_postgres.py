@@ -1,5 +1,6 @@
 """What commands read and replay on PostgreSQL: the same as on SQLite."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from ingest.settings import Settings
 from pairing import api
 from pairing.replay import replay
 from pairing.tables import DeadLetter
+from pairing.worker import Worker
 from tests.services.feedback import TASK, crowd, event, generation, preference, ref
 from tests.services.ledger import Ledger, ledger
 from tests.services.postgres import empty_database
@@ -80,6 +82,41 @@ def test_every_event_pair_and_adapter_is_explained_the_same_on_postgresql(both: 
     on_sqlite, on_postgres = map(explained, both)
     assert on_postgres == on_sqlite
     assert all(on_postgres.values())
+
+
+def test_no_event_costs_a_look_at_a_whole_table(server: str) -> None:
+    """Rows are found by short forms of their keys: a query that does not ask by one would read them all."""
+    with empty_database(server, "finding") as url, ledger(url) as one:
+        with one.database.begin() as session:
+            session.connection().exec_driver_sql("ALTER DATABASE finding SET enable_seqscan = off")  # where it can be helped
+        one.database.engine.dispose()
+        one.add()  # the first time by these rules, when all is to be derived
+        before = _whole_reads(one)
+        one.add(*EVENTS).add(*EVENTS)
+        pairs = sorted(pair.id for pair in one.rows())
+        after = _whole_reads(one)
+        assert after == before | {"pairs": before["pairs"] + 1}  # by `rows`
+        with one.database.begin() as session:
+            _add_round(session, pairs)
+        with one.database.read() as session:
+            for id_ in (*pairs, pairs[0][:6], "h", "up", f"{TASK}-r000001"):
+                assert find(session, id_, 5)
+            with_users(session, TASK, [FrozenPrompt(prompt="Describe rain.")])
+        assert _exported(one, "pairs")
+        one.add(event("erasure", "forget", user="bob"))
+        with contextlib.closing(Worker(one.settings, one.database, one.log, "one")) as worker:
+            for _ in range(9):
+                worker.turn()
+        assert _whole_reads(one) == after
+
+
+def _whole_reads(one: Ledger) -> dict[str, int]:
+    """How often each of the largest tables was read from end to end so far."""
+    one.database.engine.dispose()  # a server's process tells what it did at its end
+    with one.database.read() as session:
+        tables = "'events', 'event_generations', 'prompts', 'votes', 'pairs'"
+        query = f"SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN ({tables})"
+        return dict(session.connection().exec_driver_sql(query).all())
 
 
 def test_the_prompts_that_criteria_score_are_the_same_on_postgresql(both: tuple[Ledger, Ledger]) -> None:

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Dialect, inspect, text
-from sqlmodel import select
+from sqlmodel import SQLModel, select
 
 from deploy.migrations import config, upgrade
 from deploy.migrations.tables import compare_type, metadata
@@ -30,7 +30,7 @@ def differences(url: str) -> list[Any]:
     try:
         with database.engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": compare_type})
-            return list(compare_metadata(context, metadata()))
+            return list(compare_metadata(context, metadata(connection.dialect.name)))
     finally:
         database.close()
 
@@ -68,10 +68,10 @@ def keys(connection: Connection) -> dict[str, Any]:
 def described(dialect: Dialect) -> dict[str, Any]:
     return {
         name: (
-            [column.name for column in table.primary_key],
+            [column.name for column in table.primary_key if table.primary_key.info.get("dialect", dialect.name) == dialect.name],
             {one.name for one in table.columns if getattr(one.type.dialect_impl(dialect), "collation", None) == "C"},
         )
-        for name, table in metadata().tables.items()
+        for name, table in SQLModel.metadata.tables.items()
     }
 
 
