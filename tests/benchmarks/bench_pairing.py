@@ -89,15 +89,16 @@ def delay(bench: "Bench") -> None:
 
 def flatness(bench: "Bench", stored: int) -> None:
     """What an event costs in a full database, and after many others, against one with few: by turns, for machines have moods."""
-    with bench.running() as full:
-        few = [on_few(bench, "before")]
+    with contextlib.ExitStack() as opened:  # to the end: a server that drops a database writes everything down first
+        full = opened.enter_context(bench.running())
+        few = [on_few(opened.enter_context(bench.running()), "before")]
         before = peak_mib()
         full.work_off([record(one) for one in choices(FEW, "few")])
         fill(full.database, stored)
         cold, *_ = [full.work_off([record(one) for one in choices(EVENTS, f"cold{part}")]) for part in range(PARTS)]
         many: list[float] = []
         for part in range(PARTS):
-            few.append(on_few(bench, str(part)))
+            few.append(on_few(opened.enter_context(bench.running()), str(part)))
             full.work_off([record(one) for one in choices(FEW, f"few{part}")])
             many.append(full.work_off([record(one) for one in choices(EVENTS, f"then{part}")]))
     costs, at_first = (statistics.median(few) / rate for rate in (statistics.median(many), cold))
@@ -108,11 +109,10 @@ def flatness(bench: "Bench", stored: int) -> None:
     say(f"  peak memory was {before} MiB after {EVENTS:,} events and is {peak_mib()} MiB after {(1 + 3 * PARTS) * EVENTS:,}")
 
 
-def on_few(bench: "Bench", name: str) -> float:
+def on_few(run: "Run", name: str) -> float:
     """Events a second where there are few."""
-    with bench.running() as run:
-        run.work_off([record(one) for one in choices(FEW, "few")])
-        return run.work_off([record(one) for one in choices(EVENTS, name)])
+    run.work_off([record(one) for one in choices(FEW, "few")])
+    return run.work_off([record(one) for one in choices(EVENTS, name)])
 
 
 def popular(bench: "Bench") -> None:

@@ -99,7 +99,7 @@ def test_no_event_costs_a_look_at_a_whole_table(server: str) -> None:
         with one.database.begin() as session:
             _add_round(session, pairs)
         with one.database.read() as session:
-            for id_ in (*pairs, pairs[0][:6], "h", "up", f"{TASK}-r000001"):
+            for id_ in (*pairs, pairs[0][:6], pairs[0][:20], "h", "up", f"{TASK}-r000001"):
                 assert find(session, id_, 5)
             with_users(session, TASK, [FrozenPrompt(prompt="Describe rain.")])
         assert _exported(one, "pairs")

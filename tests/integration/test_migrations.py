@@ -20,6 +20,7 @@ from pairing.held import place_of
 from pairing.rows import insert_all
 from pairing.tables import EventGeneration, StoredEvent
 from tests.services.feedback import event, generation, ref
+from tests.services.postgres import empty_database
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 4
@@ -39,6 +40,21 @@ def test_the_migrations_make_exactly_the_tables_that_the_stages_describe(url: st
     assert differences(url)
     upgrade(url)
     assert differences(url) == []
+
+
+def test_postgresql_finds_rows_as_if_the_stages_had_made_the_tables(server: str, on_postgres: str) -> None:
+    upgrade(on_postgres)
+    with empty_database(server, "described") as url, contextlib.closing(Database(url)) as database:
+        SQLModel.metadata.create_all(database.engine)
+        assert finding(on_postgres) == finding(url)
+
+
+def finding(url: str) -> set[tuple[str, str]]:
+    """How each index is made, and each constraint that forbids something twice."""
+    indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    constraints = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'x'"
+    with contextlib.closing(Database(url)) as database, database.engine.connect() as connection:
+        return {(row[0], row[1]) for row in connection.exec_driver_sql(f"{indexes} UNION {constraints}")}
 
 
 def test_keys_are_looked_up_as_the_stages_describe_it_also_after_a_step_back(url: str) -> None:

@@ -4,11 +4,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import SQLModel, select
 
 from ingest.database import Database
@@ -18,7 +19,8 @@ from ingest.log.embedded import EmbeddedLog
 from ingest.settings import Settings, TaskPairingSettings
 from pairing.derive import try_lock
 from pairing.outcomes import DeadReason
-from pairing.tables import DeadLetter, Offset
+from pairing.rows import insert_all
+from pairing.tables import AskedPrompt, DeadLetter, Offset
 from pairing.worker import Worker
 from tests.services.feedback import TASK, acceptance, choice, everyone, generation, held, preference, ref, regeneration
 from tests.services.kafka import Broker
@@ -52,6 +54,23 @@ def database(url: str) -> Iterator[Database]:
 def log(tmp_path: Path) -> Iterator[EmbeddedLog]:
     with contextlib.closing(EmbeddedLog(tmp_path / "log.db", 4)) as log:
         yield log
+
+
+def test_a_prompt_that_two_workers_store_at_once_is_there_once(database: Database) -> None:
+    columns = ("task", "hash", "prompt", "split")
+
+    def store(task: str) -> None:
+        with database.begin() as session:
+            insert_all(session, AskedPrompt, columns, [(task, "a" * 64, '"Describe rain."', "train")])
+
+    with ThreadPoolExecutor(1) as other:
+        with database.begin() as session:
+            insert_all(session, AskedPrompt, columns, [(TASK, "a" * 64, '"Describe rain."', "train")])
+            second = other.submit(store, TASK)
+            assert not wait([second], 0.3).done  # it does not know yet whether it may
+        with pytest.raises(IntegrityError):
+            second.result()
+    store(f"{TASK}-of-others")
 
 
 def test_workers_that_each_hold_half_of_a_chain_or_of_a_vote_make_the_pairs_of_one(url: str, database: Database) -> None:
