@@ -91,14 +91,14 @@ def flatness(bench: "Bench", stored: int) -> None:
     """What an event costs in a full database, and after many others, against one with few: by turns, for machines have moods."""
     with contextlib.ExitStack() as opened:  # to the end: a server that drops a database writes everything down first
         full = opened.enter_context(bench.running())
-        few = [on_few(opened.enter_context(bench.running()), "before")]
+        few = [on_few(bench, opened.enter_context(bench.database()), "before")]
         before = peak_mib()
         full.work_off([record(one) for one in choices(FEW, "few")])
         fill(full.database, stored)
         cold, *_ = [full.work_off([record(one) for one in choices(EVENTS, f"cold{part}")]) for part in range(PARTS)]
         many: list[float] = []
         for part in range(PARTS):
-            few.append(on_few(opened.enter_context(bench.running()), str(part)))
+            few.append(on_few(bench, opened.enter_context(bench.database()), str(part)))
             full.work_off([record(one) for one in choices(FEW, f"few{part}")])
             many.append(full.work_off([record(one) for one in choices(EVENTS, f"then{part}")]))
     costs, at_first = (statistics.median(few) / rate for rate in (statistics.median(many), cold))
@@ -109,10 +109,11 @@ def flatness(bench: "Bench", stored: int) -> None:
     say(f"  peak memory was {before} MiB after {EVENTS:,} events and is {peak_mib()} MiB after {(1 + 3 * PARTS) * EVENTS:,}")
 
 
-def on_few(run: "Run", name: str) -> float:
+def on_few(bench: "Bench", here: Database, name: str) -> float:
     """Events a second where there are few."""
-    run.work_off([record(one) for one in choices(FEW, "few")])
-    return run.work_off([record(one) for one in choices(EVENTS, name)])
+    with bench.running(here) as run:
+        run.work_off([record(one) for one in choices(FEW, "few")])
+        return run.work_off([record(one) for one in choices(EVENTS, name)])
 
 
 def popular(bench: "Bench") -> None:
@@ -161,12 +162,15 @@ class Bench:
             yield database
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["Run"]:
-        """A worker between an empty log and an empty database."""
+    def running(self, here: Database | None = None) -> Iterator["Run"]:
+        """A worker between an empty log and an empty database: this one, or one of its own."""
         home = self.directory / os.urandom(4).hex()
         home.mkdir()
-        with self.database() as database, contextlib.closing(place(self.broker, home).open()) as log:
-            with contextlib.closing(Worker(settings_for(batch_events=BATCH), database, log, "bench")) as worker:
+        with contextlib.nullcontext(here) if here else self.database() as database:
+            with (
+                contextlib.closing(place(self.broker, home).open()) as log,
+                contextlib.closing(Worker(settings_for(batch_events=BATCH), database, log, "bench")) as worker,
+            ):
                 while not worker.assigned:
                     worker.turn()
                 yield Run(database, log, worker)
