@@ -210,7 +210,7 @@ def test_the_loop_ends_with_a_better_adapter_live_whatever_is_killed_on_the_way(
     while sent < ENOUGH:
         person.visit(next(subjects))
         sent += 1
-    until(lambda: any((service.data_dir / "rounds").glob("*/manifest.json")), "a round")
+    until(lambda: getattr(person.round(), "attempts", 0), "a round at work")
     kill(service, "trainer")
     until(lambda: getattr(person.round(), "state", None) not in ("planned", "training", "sealed"), "a verdict")
     round_ = person.round()
