@@ -15,6 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, SQLModel
 
+from pairing.short_keys import short_keys
+
 Values = Sequence[Any]
 _AS_COPIED = {"FLOAT": "float8", "VARCHAR": "text"}
 Model = type[SQLModel]
@@ -203,10 +205,10 @@ def _same(model: Model, keys: tuple[str, ...], dialect: str) -> str:
 
 def _short(model: Model, values: Mapping[str, str]) -> Iterator[str]:
     """By which PostgreSQL finds the rows that then are compared whole."""
-    for key in table_of(model).info.get("short_keys", ()):
-        if values.keys() >= {*key.columns_of_it}:
-            columns = (f"t.{_quoted(name)}" for name in key.columns_of_it)
-            yield f"{key.form.format(*columns)} = {key.form.format(*(values[name] for name in key.columns_of_it))}"
+    for key in short_keys(table_of(model)):
+        if values.keys() >= {*key.names}:
+            columns = (f"t.{_quoted(name)}" for name in key.names)
+            yield f"{key.form.format(*columns)} = {key.form.format(*(values[name] for name in key.names))}"
 
 
 def _value(model: Model, name: str, place: int) -> str:

@@ -7,11 +7,13 @@ one machine, has its indexes on the whole keys.
 
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import ColumnElement, Constraint, Index, and_, column
+from sqlalchemy import ColumnElement, Constraint, Index, Table, and_, column
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 Made = TypeVar("Made", Index, Constraint)
+_SHORT = "short_key"
 _LETTERS = 15
 """60 bits of a hash, which sort as the whole hashes do."""
 
@@ -28,8 +30,8 @@ class Short(FunctionElement[Any]):
         return cls(*map(column, columns))
 
     @property
-    def columns_of_it(self) -> list[str]:
-        """The names of the columns."""
+    def names(self) -> list[str]:
+        """Of the columns."""
         parts: Any = self.clauses
         return [one.name for one in parts]
 
@@ -59,6 +61,22 @@ def only(dialect: str, item: Made) -> Made:
     """Made in databases of this dialect alone; its info says so to whoever compares it with what a database has."""
     item.info["dialect"] = dialect
     return item.ddl_if(dialect)
+
+
+def found_by(name: str, key: Short, *more: str, **options: Any) -> Index:
+    """An index of PostgreSQL's on a short form, and on columns that differ where it does not."""
+    return only("postgresql", Index(name, key, *more, info={_SHORT: key}, **options))
+
+
+def once_by(name: str, key: Short) -> Constraint:
+    """On PostgreSQL, an index as `found_by` makes one, in which each short form can be but once."""
+    return only("postgresql", ExcludeConstraint((key, "="), name=name, using="hash", info={_SHORT: key}))
+
+
+def short_keys(table: Table) -> list[Short]:
+    """The short forms by which PostgreSQL finds rows of the table."""
+    made: list[Index | Constraint] = [*table.indexes, *table.constraints]
+    return [item.info[_SHORT] for item in sorted(made, key=lambda item: str(item.name)) if _SHORT in item.info]
 
 
 def equal(form: type[Short], *pairs: tuple[Any, Any]) -> ColumnElement[bool]:

@@ -8,11 +8,10 @@ are written with their event, and of votes and pairs because what is there is re
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Text, text
-from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlmodel import Column, Field, SQLModel
 
 from ingest.database import KEY, UtcDateTime
-from pairing.short_keys import beginning, hashed, joined, only
+from pairing.short_keys import beginning, found_by, hashed, joined, once_by, only
 
 HELD = "prompt_hash IS NOT NULL"
 """Events that hold a generation."""
@@ -45,9 +44,8 @@ class EventGeneration(SQLModel, table=True):
     __tablename__ = "event_generations"
     __table_args__ = (
         only("sqlite", Index("ix_event_generations_prompt", "prompt_hash", "task", sqlite_where=text(HELD))),
-        only("postgresql", Index("ix_event_generations_asked", hashed.of("prompt_hash"), postgresql_where=text(HELD))),
-        only("postgresql", Index("ix_event_generations_place", hashed.of("generation_id"), "place")),
-        {"info": {"short_keys": (hashed.of("generation_id"), hashed.of("prompt_hash"))}},
+        found_by("ix_event_generations_asked", hashed.of("prompt_hash"), postgresql_where=text(HELD)),
+        found_by("ix_event_generations_place", hashed.of("generation_id"), "place"),
     )
 
     generation_id: str = Field(primary_key=True, sa_type=KEY)
@@ -67,10 +65,7 @@ class AskedPrompt(SQLModel, table=True):
     """A prompt with its tools."""
 
     __tablename__ = "prompts"
-    __table_args__ = (
-        only("postgresql", ExcludeConstraint((joined.of("hash", "task"), "="), name="prompts_key", using="hash")),
-        {"info": {"short_keys": (joined.of("hash", "task"),)}},
-    )
+    __table_args__ = (once_by("prompts_key", joined.of("hash", "task")),)
 
     hash: str = Field(primary_key=True, sa_type=KEY, description="SHA-256 of prompt and tools.")
     task: str = Field(primary_key=True)
@@ -85,10 +80,9 @@ class StoredVote(SQLModel, table=True):
     __tablename__ = "votes"
     __table_args__ = (
         Index("ix_votes_event", "event_id", postgresql_using="hash"),
-        only("postgresql", Index("ix_votes_replies", hashed.of("replies"), "voter")),
+        found_by("ix_votes_replies", hashed.of("replies"), "voter"),
         # ready pairs among them: what nothing but a vote says of a prompt
         Index("ix_votes_ready", "prompt_hash", "task", sqlite_where=text(READY), postgresql_where=text(READY)),
-        {"info": {"short_keys": (hashed.of("replies"),)}},
     )
 
     replies: str = Field(
@@ -117,8 +111,7 @@ class Pair(SQLModel, table=True):
     __tablename__ = "pairs"
     __table_args__ = (
         Index("ix_pairs_split", "task", "split", "created_at"),
-        only("postgresql", Index("ix_pairs_id", beginning.of("id"))),
-        {"info": {"short_keys": (beginning.of("id"),)}},
+        found_by("ix_pairs_id", beginning.of("id")),
     )
 
     id: str = Field(primary_key=True, sa_type=KEY, description="SHA-256 of task, prompt, tools, chosen, rejected; never changes.")

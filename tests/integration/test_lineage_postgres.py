@@ -103,6 +103,7 @@ def test_no_event_costs_a_look_at_a_whole_table(server: str) -> None:
                 assert find(session, id_, 5)
             with_users(session, TASK, [FrozenPrompt(prompt="Describe rain.")])
         assert _exported(one, "pairs")
+        assert _exported(one, "examples")
         one.add(event("erasure", "forget", user="bob"))
         with contextlib.closing(Worker(one.settings, one.database, one.log, "one")) as worker:
             for _ in range(9):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlmodel import SQLModel, select
+from sqlmodel import Session, SQLModel, select
 
 from ingest.database import Database
 from ingest.events import Event, canonical
@@ -57,15 +57,17 @@ def log(tmp_path: Path) -> Iterator[EmbeddedLog]:
 
 
 def test_a_prompt_that_two_workers_store_at_once_is_there_once(database: Database) -> None:
-    columns = ("task", "hash", "prompt", "split")
+    def insert(session: Session, task: str) -> None:
+        row = (task, "a" * 64, '"Describe rain."', "train")
+        insert_all(session, AskedPrompt, ("task", "hash", "prompt", "split"), [row])
 
     def store(task: str) -> None:
         with database.begin() as session:
-            insert_all(session, AskedPrompt, columns, [(task, "a" * 64, '"Describe rain."', "train")])
+            insert(session, task)
 
     with ThreadPoolExecutor(1) as other:
         with database.begin() as session:
-            insert_all(session, AskedPrompt, columns, [(TASK, "a" * 64, '"Describe rain."', "train")])
+            insert(session, TASK)
             second = other.submit(store, TASK)
             assert not wait([second], 0.3).done  # it does not know yet whether it may
         with pytest.raises(IntegrityError):
