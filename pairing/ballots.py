@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -117,7 +118,7 @@ def delete(session: Session, gone: Sequence[Ballot]) -> None:
     delete_by(session, StoredVote, _KEY, list(map(attrgetter(*_KEY), gone)))
 
 
-def inserting(session: Session, come: Sequence[Ballot]) -> AbstractContextManager[None]:
+def inserting(session: Session, come: Sequence[Ballot]) -> AbstractContextManager[rows.Tend]:
     """Insert these votes; it goes on during the block, as with rows.inserting."""
     return rows.inserting(session, StoredVote, Ballot._fields, come)
 
@@ -172,7 +173,7 @@ def _still_written(session: Session, task: str, written: Collection[tuple[str, s
 
 
 def _names(event_ids: Collection[str]) -> str | None:
-    return json.dumps(sorted(event_ids)) if event_ids else None
+    return f"[{', '.join(map(encode_basestring_ascii, sorted(event_ids)))}]" if event_ids else None
 
 
 def _named(event_ids: str | None) -> Sequence[str]:

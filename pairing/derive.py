@@ -44,8 +44,8 @@ class Deriver:
         with fresh.facts.writing(self.session):
             derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
         outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
-        with writing_events(self.session, fresh.facts.events.values(), outcomes):
-            votes = self._ballots(derived.votes)
+        with writing_events(self.session, fresh.facts.events.values(), outcomes) as tend:
+            votes = self._ballots(tend(derived.votes))
             changed = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
         rows = [(self.task, id_, outcome.value) for id_, outcome in changed.items()]
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
@@ -82,8 +82,8 @@ class Deriver:
         ballots.count(self.session, self.task, changed, standing.tallies, before)
         ballots.delete(self.session, changed.gone)
         ballots.note_adapters(self.session, self.task, changed, standing.tallies)
-        with ballots.inserting(self.session, changed.come):
-            difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now)
+        with ballots.inserting(self.session, changed.come) as tend:
+            difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now, tend)
         difference.write(self.session, facts.new_prompts)
 
 

@@ -13,7 +13,7 @@ from sqlmodel import Session
 from ingest.settings import SourcesSettings
 from pairing.ballots import Ballot
 from pairing.identity import pair_id, reply_hash
-from pairing.rows import delete_by, insert_all, select_by, update_by
+from pairing.rows import Tend, delete_by, insert_all, select_by, update_by
 from pairing.rules.net import Side, Tally, Weights, Won, by_source, winner
 from pairing.rules.votes import Source
 from pairing.tables import AskedPrompt, Draw, Pair
@@ -52,10 +52,10 @@ def load(session: Session, task: str, votes: Iterable[Ballot]) -> Standing:
     return Standing({row[0]: _tally(row) for row in (*pairs, *draws)}, before)
 
 
-def compare(task: str, standing: Standing, sources: SourcesSettings, now: datetime) -> "Difference":
-    """What makes pairs and draws what the tallies say."""
+def compare(task: str, standing: Standing, sources: SourcesSettings, now: datetime, tend: Tend) -> "Difference":
+    """What makes pairs and draws what the tallies say, while votes are inserted."""
     difference, weights = Difference(task, now), by_source(sources)
-    for tally in standing.tallies.values():
+    for tally in tend(standing.tallies.values()):
         difference.add(tally, standing.before.get(tally.replies), weights)
     return difference
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,9 +17,20 @@ from sqlmodel import Session, SQLModel
 
 from pairing.short_keys import short_keys
 
+T = TypeVar("T")
 Values = Sequence[Any]
 _AS_COPIED = {"FLOAT": "float8", "VARCHAR": "text"}
+_MANY = 64
 Model = type[SQLModel]
+
+
+class Tend(Protocol):
+    """Passes values through one by one, and sees meanwhile that PostgreSQL has something to do.
+
+    A socket holds a fraction of what is written to it: the rest waits in this process until somebody sends it.
+    """
+
+    def __call__(self, values: Iterable[T], /) -> Iterable[T]: ...
 
 
 def table_of(model: Model) -> Table:
@@ -72,19 +83,22 @@ def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Ite
 
 
 @contextmanager
-def inserting(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> Iterator[None]:
-    """As insert_all. PostgreSQL goes on with it during the block, in which nothing may be asked of the session."""
+def inserting(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> Iterator[Tend]:
+    """As insert_all. PostgreSQL goes on with it during the block, in which nothing may be asked of the session.
+
+    What takes long there is to go through what it is handed.
+    """
     dialect = session.get_bind().dialect
     written = _written(model, tuple(columns), rows, dialect)
     names, table = ", ".join(map(_quoted, columns)), str(model.__tablename__)
     with _wrapped(dialect), closing(session.connection().connection.cursor()) as cursor:
         if dialect.name == "sqlite":
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", list(written))
-            yield
+            yield _untended
         else:
             copy = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
-            with _copying(cursor, copy, _copied(model, tuple(columns)), written):
-                yield
+            with _copying(cursor, copy, _copied(model, tuple(columns)), written) as tend:
+                yield tend
 
 
 def insert_new(session: Session, model: Model, rows: Collection[Mapping[str, Any]]) -> None:
@@ -123,17 +137,28 @@ def _execute_many(session: Session, statement: str, rows: Sequence[Values]) -> N
 
 
 @contextmanager
-def _copying(cursor: Any, statement: str, types: Sequence[str], rows: Iterable[Values]) -> Iterator[None]:
+def _copying(cursor: Any, statement: str, types: Sequence[str], rows: Iterable[Values]) -> Iterator[Tend]:
     first = next(iter(rows := iter(rows)), None)
     if first is None:
-        yield
+        yield _untended
         return
     with cursor.copy(statement) as copy:
         copy.set_types(types)
         copy.write_row(first)
         for row in rows:
             copy.write_row(row)
-        yield
+        yield partial(_tended, cursor.connection.pgconn)
+
+
+def _untended(values: Iterable[T]) -> Iterable[T]:
+    return values
+
+
+def _tended(connection: Any, values: Iterable[T]) -> Iterator[T]:
+    for place, value in enumerate(values):
+        if place % _MANY == 0:
+            connection.flush()
+        yield value
 
 
 @contextmanager

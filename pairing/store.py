@@ -15,7 +15,7 @@ from pairing.decoding import Accepted, Batch, in_conflict
 from pairing.facts import Facts
 from pairing.held import place_of, reaches
 from pairing.outcomes import Outcome
-from pairing.rows import delete_by, insert_all, inserting, select_by, update_by
+from pairing.rows import Tend, delete_by, insert_all, inserting, select_by, update_by
 from pairing.scope import Start
 from pairing.skeleton import Stripped
 from pairing.tables import DeadLetter, EventGeneration, Mark, Offset, StoredEvent
@@ -103,7 +103,7 @@ def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> No
 
 def writing_events(
     session: Session, events: Collection[Accepted], outcomes: Mapping[str, Outcome]
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[Tend]:
     """Insert events with their outcomes; it goes on during the block, as with rows.inserting."""
     return inserting(session, StoredEvent, _COLUMNS, ((*one.row, outcomes[one.event.event_id].value) for one in events))
 

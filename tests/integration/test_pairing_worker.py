@@ -1,6 +1,7 @@
 """The pairing worker over real databases and real processes: doubled, fed nonsense, given another log, killed."""
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session, SQLModel, select
 
@@ -19,7 +21,7 @@ from ingest.log.embedded import EmbeddedLog
 from ingest.settings import Settings, TaskPairingSettings
 from pairing.derive import try_lock
 from pairing.outcomes import DeadReason
-from pairing.rows import insert_all
+from pairing.rows import insert_all, inserting
 from pairing.tables import AskedPrompt, DeadLetter, Offset
 from pairing.worker import Worker
 from tests.services.feedback import TASK, acceptance, choice, everyone, generation, held, preference, ref, regeneration
@@ -73,6 +75,28 @@ def test_a_prompt_that_two_workers_store_at_once_is_there_once(database: Databas
         with pytest.raises(IntegrityError):
             second.result()
     store(f"{TASK}-of-others")
+
+
+def test_postgres_goes_on_with_what_it_inserts_while_something_else_is_gone_through(on_postgres: str) -> None:
+    """More than a socket holds by itself."""
+    rows = [(TASK, f"{number:064}", "a prompt " * 100, "train") for number in range(5_000)]
+    with contextlib.closing(Database(on_postgres)) as database, contextlib.closing(Database(on_postgres)) as observer:
+        SQLModel.metadata.create_all(database.engine)
+        with (
+            observer.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as seen,  # else it sees one state for ever
+            database.begin() as session,
+            inserting(session, AskedPrompt, ("task", "hash", "prompt", "split"), rows) as tend,
+        ):
+            deadline, gone_through, there = time.monotonic() + DONE_WITHIN_S, [], 0
+            for value in tend(itertools.count()):
+                gone_through.append(value)
+                if value % 1_000 == 0:
+                    progress = text("SELECT max(tuples_processed) FROM pg_stat_progress_copy WHERE datname = current_database()")
+                    there = seen.execute(progress).scalar_one() or 0
+                if there > len(rows) - 100 or time.monotonic() > deadline:
+                    break
+        assert there > len(rows) - 100  # the last few are sent at the end
+        assert gone_through == list(range(len(gone_through)))
 
 
 def test_workers_that_each_hold_half_of_a_chain_or_of_a_vote_make_the_pairs_of_one(url: str, database: Database) -> None:

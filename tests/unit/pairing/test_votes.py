@@ -42,6 +42,12 @@ def test_one_event_is_one_vote_though_it_says_the_same_twice(ledger: Ledger) -> 
     assert (pair.source, pair.votes_for) == ("choice", 1)
 
 
+def test_ids_of_any_letters_are_behind_the_pair(ledger: Ledger) -> None:
+    ids = 'a "record"', "a \\ choice, für 🦉"
+    ledger.add(generation("g", "alpha", "beta", event_id=ids[0]), choice(ids[1], B, A, B))
+    assert ledger.behind() == {*ids}
+
+
 def test_a_pair_is_named_after_the_source_that_errs_least(ledger: Ledger) -> None:
     ledger.add(generation("g", "alpha", "beta"), choice("c", B, A, B), edit("e", "g", "beta", user="bob"))
     assert (ledger.pair().source, ledger.pair().votes_for) == ("edit", 2)
