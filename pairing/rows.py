@@ -25,9 +25,9 @@ Model = type[SQLModel]
 
 
 class Tend(Protocol):
-    """Passes values through one by one, and sees meanwhile that PostgreSQL has something to do.
+    """Passes values on one by one, and meanwhile sends PostgreSQL what it is to insert.
 
-    A socket holds a fraction of what is written to it: the rest waits in this process until somebody sends it.
+    A socket takes a fraction of a batch at once: the rest waits in this process, and the server for it.
     """
 
     def __call__(self, values: Iterable[T], /) -> Iterable[T]: ...
@@ -86,7 +86,7 @@ def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Ite
 def inserting(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> Iterator[Tend]:
     """As insert_all. PostgreSQL goes on with it during the block, in which nothing may be asked of the session.
 
-    What takes long there is to go through what it is handed.
+    A long loop in the block goes over its values through the Tend that it gets.
     """
     dialect = session.get_bind().dialect
     written = _written(model, tuple(columns), rows, dialect)
