@@ -84,10 +84,15 @@ class _Reach:
             wanted = set()
 
     def generations(self) -> Mapping[str, Generated]:
-        """What is known of the generations that were reached."""
+        """What is known of the generations that were reached.
+
+        A worker that does not derive now may have put another body under an id, or none, since the names were read: the
+        generation is unknown then, until what that one has marked is derived.
+        """
         missing = {one.event_id for one in self._versions.values()} - self.events.keys()
-        holders = self.events | {id_: event_adapter.validate_json(body) for id_, body, _ in self._rows(missing)}
-        return {id_: self._held(version, holders) for id_, version in self._versions.items()}
+        holders = self.events | {id_: event_adapter.validate_json(body) for id_, body, _ in self._rows(missing) if body}
+        found = {id_: self._held(version, holders) for id_, version in self._versions.items()}
+        return {id_: held for id_, held in found.items() if held}
 
     def _open(self, generations: set[str]) -> set[str]:
         """The events to be read of these generations, wherever they stand."""
@@ -139,12 +144,11 @@ class _Reach:
     def _keys(self, generations: Iterable[str]) -> list[tuple[str, str]]:
         return [(self._fresh.task, id_) for id_ in generations]
 
-    def _held(self, version: Naming, holders: Mapping[str, Event]) -> Generated:
-        new = self._fresh.events.get(version.event_id)
-        found = new.generated if new else generated(holders[version.event_id], str(version.prompt_hash))
-        if found is None:
-            raise TypeError(f"event {version.event_id} holds no generation")
-        return found
+    def _held(self, version: Naming, holders: Mapping[str, Event]) -> Generated | None:
+        if new := self._fresh.events.get(version.event_id):
+            return new.generated
+        holder = holders.get(version.event_id)
+        return generated(holder, str(version.prompt_hash)) if holder else None
 
 
 def _least(namings: Iterable[Naming]) -> dict[str, Naming]:
