@@ -15,16 +15,29 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session, SQLModel, select
 
 from ingest.database import Database
-from ingest.events import Event, canonical
+from ingest.events import Event, canonical, fingerprint
 from ingest.log import EventLog, NewRecord
 from ingest.log.embedded import EmbeddedLog
+from ingest.log.partitioner import partition_of
 from ingest.settings import Settings, TaskPairingSettings
 from pairing.derive import try_lock
 from pairing.outcomes import DeadReason
 from pairing.rows import insert_all, inserting
 from pairing.tables import AskedPrompt, DeadLetter, Offset
 from pairing.worker import Worker
-from tests.services.feedback import TASK, acceptance, choice, everyone, generation, held, preference, ref, regeneration
+from tests.services.feedback import (
+    TASK,
+    acceptance,
+    choice,
+    event,
+    everyone,
+    generation,
+    held,
+    preference,
+    record,
+    ref,
+    regeneration,
+)
 from tests.services.kafka import Broker
 from tests.services.ledger import everything, ledger, settings_for
 from tests.services.log_places import KafkaPlace, place
@@ -201,6 +214,37 @@ def test_what_a_worker_derives_by_old_settings_while_new_ones_come_into_force_is
                 kept.add()
                 assert [pair.chosen for pair in kept.rows() if f"{moment} " in pair.chosen] == [f'"{moment} 3"'] * 2
         kept.database.engine.dispose()
+
+
+def test_a_body_that_another_worker_replaces_while_this_one_reads_ends_neither(on_postgres: str) -> None:
+    """The body that loses holds the generation, the one that stays does not: tried at each moment of the reading."""
+    with ledger(on_postgres) as kept, contextlib.closing(ShakyDatabase(on_postgres)) as shaky, ExitStack() as stack:
+        one, two = (
+            stack.enter_context(contextlib.closing(Worker(kept.settings, shaky, kept.log, name))) for name in ("one", "two")
+        )
+        sent: list[Event] = []
+
+        def send(to: Worker, sending: Event) -> None:
+            keys = (f"key {number}".encode() for number in itertools.count())
+            key = next(key for key in keys if partition_of(key, kept.log.partitions) in to.assigned)
+            kept.log.append([record(sending)._replace(key=key)]).result()
+            sent.append(sending)
+
+        for moment in range(1, 25):
+            g = f"g{moment}"
+            loses = choice(f"e{moment}", ref(g), ref(g), ref(g, 1), generation=held(g, "alpha", "beta"))
+            others = (event("rating", f"e{moment}", reply=ref("h"), thumb="up", at=at) for at in itertools.count())
+            stays = next(other for other in others if fingerprint(canonical(other)) < fingerprint(canonical(loses)))
+            send(two, loses)
+            take_turns(two)
+            send(one, choice(f"c{moment}", ref(g, 1), ref(g), ref(g, 1), user="bob"))
+            send(two, stays)
+            shaky.at(moment, two.turn)
+            take_turns(one)
+            shaky.at(None, two.turn)
+            take_turns(two)
+        take_turns(one)
+        assert_as_the_model_says(kept.database, sent, kept.settings)
 
 
 def chain(name: str) -> list[Event]:
