@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
@@ -10,14 +9,15 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
-from pairing import rows
 from pairing.identity import pair_id, replies_hash
-from pairing.rows import delete_by, first_of, select_by
+from pairing.rows import Tend, delete_by, first_of, insert_all, select_by
 from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
 _KEY = ("task", "replies", "voter", "event_id")
+Written = tuple[str, str, str]
+"""Two replies, one of them, and an adapter that wrote it."""
 
 
 class Ballot(NamedTuple):
@@ -75,6 +75,13 @@ class Changes(NamedTuple):
     come: Sequence[Ballot]
 
 
+class Beside(NamedTuple):
+    """What is stored beside votes that go and come."""
+
+    had: Mapping[tuple[str, str], Sequence[Ballot]]  # by replies and voter, all votes before
+    unwritten: Collection[Written]  # what no vote says any more
+
+
 def ballot_of(task: str, vote: Vote) -> Ballot:
     """The vote as it is stored."""
     chosen, rejected = vote.chosen.hash, vote.rejected.hash
@@ -107,46 +114,41 @@ def on(session: Session, task: str, replies: Collection[str]) -> list[Ballot]:
     return _found(session, ("task", "replies"), [(task, one) for one in replies])
 
 
-def changes(stored: Iterable[Ballot], derived: Iterable[Ballot]) -> Changes:
+def changes(stored: Iterable[Ballot], derived: Mapping[Ballot, Vote]) -> Changes:
     """What is to be deleted and inserted so that the derived votes stand where the stored ones do."""
-    before, after = set(stored), set(derived)
-    return Changes(list(before - after), list(after - before))
+    before = set(stored)
+    return Changes(list(before - derived.keys()), list(derived.keys() - before))
 
 
-def delete(session: Session, gone: Sequence[Ballot]) -> None:
-    """Delete these votes."""
-    delete_by(session, StoredVote, _KEY, list(map(attrgetter(*_KEY), gone)))
-
-
-def inserting(session: Session, come: Sequence[Ballot]) -> AbstractContextManager[rows.Tend]:
-    """Insert these votes; it goes on during the block, as with rows.inserting."""
-    return rows.inserting(session, StoredVote, Ballot._fields, come)
-
-
-def count(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally], counted_before: Collection[str]) -> None:
-    """Bring the tallies up to date, before anything is deleted or inserted. Of each voter's votes on two replies the last counts.
+def delete(session: Session, task: str, changed: Changes, counted_before: Collection[str]) -> Beside:
+    """Delete the votes that go. Returns what is stored beside them, which the count needs.
 
     `counted_before` names the replies that had votes: only of those can there be stored ones by the same voters.
     """
-    gone, come = set(changed.gone), _by_voter(changed.come)
-    touched = come.keys() | {(one.replies, one.voter) for one in gone}
-    keys = [(task, *key) for key in touched if key[0] in counted_before]
-    before = _by_voter(_found(session, ("task", "replies", "voter"), keys))
-    for key in touched:
-        had = before.get(key, [])
+    touched = {(one.replies, one.voter) for one in (*changed.gone, *changed.come) if one.replies in counted_before}
+    had = _by_voter(_found(session, ("task", "replies", "voter"), [(task, *key) for key in touched]))
+    delete_by(session, StoredVote, _KEY, list(map(attrgetter(*_KEY), changed.gone)))
+    doubtful = set(_written(changed.gone)) - set(_written(changed.come)) if changed.gone else set()
+    return Beside(had, doubtful - _still_written(session, task, doubtful))
+
+
+def insert(session: Session, come: Sequence[Ballot]) -> None:
+    """Insert these votes."""
+    insert_all(session, StoredVote, Ballot._fields, come)
+
+
+def count(changed: Changes, beside: Beside, tallies: Mapping[str, Tally], tend: Tend) -> None:
+    """Bring the tallies up to date while rows are inserted. Of each voter's votes on two replies the last counts."""
+    gone, come = set(changed.gone), _by_voter(tend(changed.come))
+    for key in tend(come.keys() | {(one.replies, one.voter) for one in gone}):
+        had = beside.had.get(key, [])
         has = [*(one for one in had if one not in gone), *come.get(key, ())] if had else come[key]
         for ballot, step in ((_last(had), -1), (_last(has), 1)):
             if ballot:
                 tallies[key[0]].side(ballot.chosen_hash).votes[ballot.source] += step
-
-
-def note_adapters(session: Session, task: str, changed: Changes, tallies: Mapping[str, Tally]) -> None:
-    """Keep which adapters wrote each side, over all votes; after those that go are deleted."""
-    written = {one for ballot in changed.come for one in _written(ballot)}
-    for replies, reply, adapter in written:
+    for replies, reply, adapter in _written(tend(changed.come)):
         tallies[replies].side(reply).adapters.add(adapter)
-    doubtful = {one for ballot in changed.gone for one in _written(ballot)} - written
-    for replies, reply, adapter in doubtful - _still_written(session, task, doubtful):
+    for replies, reply, adapter in beside.unwritten:
         tallies[replies].side(reply).adapters.discard(adapter)
 
 
@@ -154,18 +156,19 @@ def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[st
     return [Ballot(*row) for row in select_by(session, StoredVote, Ballot._fields, keys, values)]
 
 
-def _written(ballot: Ballot) -> Iterator[tuple[str, str, str]]:
-    """The adapters that wrote its replies: the two replies, that one, and the adapter."""
-    if ballot.chosen_adapter is not None:
-        yield ballot.replies, ballot.chosen_hash, ballot.chosen_adapter
-    if ballot.rejected_adapter is not None:
-        yield ballot.replies, ballot.rejected_hash, ballot.rejected_adapter
+def _written(ballots: Iterable[Ballot]) -> Iterator[Written]:
+    """The adapters that wrote the replies, over all these votes."""
+    for ballot in ballots:
+        if ballot.chosen_adapter is not None:
+            yield ballot.replies, ballot.chosen_hash, ballot.chosen_adapter
+        if ballot.rejected_adapter is not None:
+            yield ballot.replies, ballot.rejected_hash, ballot.rejected_adapter
 
 
-def _still_written(session: Session, task: str, written: Collection[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+def _still_written(session: Session, task: str, written: Collection[Written]) -> set[Written]:
     """Those that any stored vote says: one vote of many is enough to know."""
     keys = [(task, *one) for one in written]
-    found: set[tuple[str, str, str]] = set()
+    found: set[Written] = set()
     for side in ("chosen", "rejected"):
         columns = ("replies", f"{side}_hash", f"{side}_adapter")
         found |= {tuple(row) for row in first_of(session, StoredVote, columns, ("task", *columns), keys, "LIMIT 1")}

@@ -11,9 +11,10 @@ from sqlmodel import Session, col, select
 
 from ingest.settings import TaskSettings
 from pairing import ballots, pairs, ratings
-from pairing.ballots import Ballot
+from pairing.ballots import Ballot, Changes
 from pairing.facts import Facts
 from pairing.outcomes import Outcome
+from pairing.pairs import Standing
 from pairing.ratings import Matches
 from pairing.rows import delete_by, update_by
 from pairing.rules import derive as derive_votes
@@ -41,18 +42,28 @@ class Deriver:
     def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
         """Write the fresh events and what they change. Returns the outcomes that are new."""
         scope = scope_of(self.session, fresh.start, fresh.facts)
-        with fresh.facts.writing(self.session):
+        stored = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
+        with fresh.facts.writing_names(self.session):
             derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
-        outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
-        with writing_events(self.session, fresh.facts.events.values(), outcomes) as tend:
+        with fresh.facts.writing_prompts(self.session) as tend:
+            outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
             votes = self._ballots(tend(derived.votes))
-            changed = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
-        rows = [(self.task, id_, outcome.value) for id_, outcome in changed.items()]
-        update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
         matches = self._rate(scope, derived.ratings)
-        before = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
-        self._write_votes([*before, *matches.stored], votes | self._ballots(matches.derived), fresh.facts)
-        return changed | {id_: outcomes[id_] for id_ in fresh.facts.events}
+        votes |= self._ballots(matches.derived)
+        stored += matches.stored
+        changed = ballots.changes(stored, votes)
+        standing = self._standing(stored, changed, fresh.facts)
+        beside = ballots.delete(self.session, self.task, changed, standing.tallies)
+        with writing_events(self.session, fresh.facts.events.values(), outcomes) as tend:
+            _tally_new(standing, tend(changed.come), votes)
+            ballots.count(changed, beside, standing.tallies, tend)
+            difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now, tend)
+        ballots.insert(self.session, changed.come)
+        difference.write(self.session, fresh.facts.new_prompts)
+        turned = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
+        rows = [(self.task, id_, outcome.value) for id_, outcome in turned.items()]
+        update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
+        return turned | {id_: outcomes[id_] for id_ in fresh.facts.events}
 
     def derive_marked(self) -> tuple[Mapping[str, Outcome], bool]:
         """Derive some of what was left to be derived. Returns the outcomes that are new, and whether there may be more."""
@@ -71,20 +82,9 @@ class Deriver:
     def _ballots(self, votes: Iterable[Vote]) -> dict[Ballot, Vote]:
         return {ballots.ballot_of(self.task, vote): vote for vote in votes}
 
-    def _write_votes(self, stored: Sequence[Ballot], derived: Mapping[Ballot, Vote], facts: Facts) -> None:
-        changed = ballots.changes(stored, derived)
+    def _standing(self, stored: Sequence[Ballot], changed: Changes, facts: Facts) -> Standing:
         of_known_prompts = (ballot for ballot in changed.come if ballot.prompt_hash not in facts.new_prompts)
-        standing = pairs.load(self.session, self.task, (*stored, *of_known_prompts))
-        before = set(standing.tallies)
-        for ballot in changed.come:
-            if ballot.replies not in standing.tallies:
-                standing.tallies[ballot.replies] = _tally(ballot, derived[ballot])
-        ballots.count(self.session, self.task, changed, standing.tallies, before)
-        ballots.delete(self.session, changed.gone)
-        ballots.note_adapters(self.session, self.task, changed, standing.tallies)
-        with ballots.inserting(self.session, changed.come) as tend:
-            difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now, tend)
-        difference.write(self.session, facts.new_prompts)
+        return pairs.load(self.session, self.task, (*stored, *of_known_prompts))
 
 
 def try_lock(session: Session, task: str, alone: bool) -> bool:
@@ -111,8 +111,12 @@ def _lock(session: Session, function: str, task: str) -> Any:
     return session.connection().execute(text(f"SELECT {function}(:locks, :task)"), key).scalar()
 
 
-def _tally(ballot: Ballot, vote: Vote) -> Tally:
-    return Tally(ballot.prompt_hash, ballot.replies, Side(*vote.chosen), Side(*vote.rejected))
+def _tally_new(standing: Standing, come: Iterable[Ballot], votes: Mapping[Ballot, Vote]) -> None:
+    """Begin a count on the replies that have none."""
+    for ballot in come:
+        if ballot.replies not in standing.tallies:
+            chosen, rejected = Side(*votes[ballot].chosen), Side(*votes[ballot].rejected)
+            standing.tallies[ballot.replies] = Tally(ballot.prompt_hash, ballot.replies, chosen, rejected)
 
 
 def _voting(derived: Derived) -> Iterator[str]:

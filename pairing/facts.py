@@ -1,7 +1,6 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
@@ -9,7 +8,7 @@ from sqlmodel import Session
 from pairing.decoding import Accepted
 from pairing.held import Naming
 from pairing.holdout import Split
-from pairing.rows import insert_all, inserting, select_by
+from pairing.rows import Tend, inserting, select_by
 from pairing.tables import AskedPrompt, EventGeneration
 
 SplitPrompt = tuple[str, str | None, Split]
@@ -48,17 +47,15 @@ class Facts:
         kept = {row[0] for row in rows}
         self.new_prompts = {hashed: prompt for hashed, prompt in self.prompts.items() if hashed not in kept}
 
-    @contextmanager
-    def writing(self, session: Session) -> Iterator[None]:
-        """Insert all but the events themselves; it goes on during the block, as with rows.inserting.
+    def writing_names(self, session: Session) -> AbstractContextManager[Tend]:
+        """Insert the names of generations; it goes on during the block, as with rows.inserting."""
+        return inserting(session, EventGeneration, ("task", *Naming._fields), [(self.task, *one) for one in self.namings])
+
+    def writing_prompts(self, session: Session) -> AbstractContextManager[Tend]:
+        """Insert the prompts that are new; it goes on during the block, as with rows.inserting.
 
         Raises:
-            sqlalchemy.exc.IntegrityError: another worker has just stored one of the prompts.
+            sqlalchemy.exc.IntegrityError: another worker has just stored one of them.
         """
-        insert_all(session, AskedPrompt, _PROMPT, [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()])
-        names = [(self.task, *one) for one in self.namings]
-        with inserting(session, EventGeneration, ("task", *Naming._fields), names):
-            yield
-
-
-_PROMPT = ("task", "hash", "prompt", "tools", "split")
+        rows = [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()]
+        return inserting(session, AskedPrompt, ("task", "hash", "prompt", "tools", "split"), rows)
