@@ -19,14 +19,13 @@ from sqlmodel import Session
 from ingest.events import UNDATED, ErasureEvent
 from ingest.log import Record
 from pairing.decoding import Accepted, Batch, in_conflict, received_at, unreadable
-from pairing.held import is_evaluation
+from pairing.identity import Key
 from pairing.opening import Closed, destroy_keys
 from pairing.outcomes import Outcome
 from pairing.rows import insert_all, insert_new, select_by, update_by
 from pairing.skeleton import Stripped, prompts_of, strip
 from pairing.tables import LateRecord, Removal, StoredEvent
 from pairing.tombstones import (
-    Key,
     Known,
     ask,
     claimed,
@@ -52,18 +51,14 @@ def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
     Returns, by task, the events whose content went with it: what followed from them is to be derived again.
     """
     keep_removals_out(session)
-    arrived = [*batch.events.values(), *batch.lost]
-    ask(session, [one.event for one in arrived if isinstance(one.event, ErasureEvent)], known)
+    ask(session, batch.erasures, known)
     claims = {id_: claim for id_, letter in batch.dead.items() if (claim := claimed(letter.value))}
-    users = {user for one in arrived if (user := _user(one))}
-    erased, before = erased_of(session, {*users, *claims.values()}, known.tombstone), cutoffs(session)
-    gone = gone_among(session, {asked for one in arrived if (asked := _judged_by(one))}, known.tombstone)
+    erased, before = erased_of(session, {*batch.users, *claims.values()}, known.tombstone), cutoffs(session)
+    gone = gone_among(session, batch.judged, known.tombstone)
     closed = _erased_and_closed(session, batch)
     # keys that ingest made, not knowing that they were erased
     destroy_keys(session, {(task, hash_) for (task, _), hash_ in erased.items()} | {one.sealed.owner for one in closed})
-    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, gone, before))]
-    fates = (*doomed, *((one, _fate(one, erased, gone, before)) for one in batch.again))
-    expired = [one for one, fate in fates if fate is Outcome.EXPIRED]
+    doomed, expired = _doomed(batch, erased, gone, before) if batch.erasures or erased or gone or before else ([], [])
     _note_late(session, batch, claims, erased, gone, expired, known)
     for id_, claim in claims.items():
         if claim in erased:
@@ -71,7 +66,7 @@ def absorb(session: Session, batch: Batch, known: Known) -> dict[str, Stripped]:
     if not doomed and not closed:
         return {}
     _take_out(batch, [one for one, _ in doomed], [one.key for one in closed])
-    _note_prompts(session, [(one, erased[user]) for one, _ in doomed if (user := _user(one)) in erased])
+    _note_prompts(session, [(one, erased[one.user]) for one, _ in doomed if one.user in erased])
     bodies = [*(_Doomed.of(one, fate, erased) for one, fate in doomed), *map(_Doomed.closed, closed)]
     return _bury(session, batch, bodies, before, known)
 
@@ -110,13 +105,14 @@ def _erased_and_closed(session: Session, batch: Batch) -> list[Closed]:
     return [one for one in batch.closed if one.sealed.owner in erased]
 
 
-def _user(accepted: Accepted) -> Key | None:
-    return (accepted.event.task, accepted.event.user) if accepted.event.user is not None else None
-
-
-def _judged_by(accepted: Accepted) -> Key | None:
-    """The prompt that an evaluation repeats."""
-    return (accepted.event.task, accepted.asked.hash) if accepted.asked and is_evaluation(accepted.event) else None
+def _doomed(
+    batch: Batch, erased: Mapping[Key, str], gone: Collection[Key], before: Mapping[str, datetime]
+) -> tuple[list[tuple[Accepted, Outcome]], list[Accepted]]:
+    """What is not to be stored, and why; and of all records those that are too old."""
+    arrived = (*batch.events.values(), *batch.lost)
+    doomed = [(one, fate) for one in arrived if (fate := _fate(one, erased, gone, before))]
+    fates = (*doomed, *((one, _fate(one, erased, gone, before)) for one in batch.again))
+    return doomed, [one for one, fate in fates if fate is Outcome.EXPIRED]
 
 
 def _fate(accepted: Accepted, erased: Mapping[Key, str], gone: Collection[Key], before: Mapping[str, datetime]) -> Outcome | None:
@@ -125,7 +121,7 @@ def _fate(accepted: Accepted, erased: Mapping[Key, str], gone: Collection[Key], 
         return Outcome.APPLIED
     if event.task in before and UNDATED < event.occurred_at < before[event.task]:
         return Outcome.EXPIRED
-    return Outcome.ERASED if _user(accepted) in erased or _judged_by(accepted) in gone else None
+    return Outcome.ERASED if accepted.user in erased or accepted.judged in gone else None
 
 
 def _note_late(
@@ -144,7 +140,7 @@ def _note_late(
     late = {key for key, hash_ in erased.items() if (key[0], hash_) not in looking}
     every = (*batch.events.values(), *batch.lost, *batch.again)
     arrived = (one for one in every if not isinstance(one.event, ErasureEvent))
-    places = {(one.record.partition, one.record.offset) for one in arrived if _user(one) in late or _judged_by(one) in gone}
+    places = {(one.record.partition, one.record.offset) for one in arrived if one.user in late or one.judged in gone}
     places |= {(batch.dead[id_].partition, batch.dead[id_].offset) for id_, claim in claims.items() if claim in late}
     places |= {(one.record.partition, one.record.offset) for one in expired}
     rows = [{"log_id": known.log_id, "partition": partition, "offset": offset} for partition, offset in sorted(places)]

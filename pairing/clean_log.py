@@ -9,8 +9,9 @@ from typing import Any
 
 from ingest.events import UNDATED
 from ingest.log import EventLog, Forgets
+from pairing.identity import Key
 from pairing.tables import LateRecord, Removal
-from pairing.tombstones import Key, claimed, parsed
+from pairing.tombstones import claimed, parsed
 
 _EVALUATION = b'"purpose":"evaluation"'
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from ingest.events import Event, event_adapter, fingerprint
+from ingest.events import ErasureEvent, Event, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
-from pairing.held import Asked, Naming, asked, generated, namings
+from pairing.held import Asked, Naming, asked, generated, is_evaluation, namings
 from pairing.holdout import Split, Splitter
+from pairing.identity import Key
 from pairing.opening import Closed, is_sealed, read_sealed
 from pairing.outcomes import DeadReason
 from pairing.rules.votes import Generated
@@ -33,6 +34,8 @@ class Accepted(NamedTuple):
     split: Split | None  # the side of that
     generated: Generated | None  # the generation that it holds
     namings: tuple[Naming, ...]  # of the generations that it names or holds, each once
+    user: Key | None  # who is behind it, of its task
+    judged: Key | None  # the prompt that it repeats to judge an adapter, of its task
 
     @property
     def body(self) -> bytes:
@@ -40,7 +43,7 @@ class Accepted(NamedTuple):
         return self.record.value
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """What makes it this event and no other."""
         return self.event.task, self.event.event_id
 
@@ -49,17 +52,35 @@ class Accepted(NamedTuple):
 class Batch:
     """Records sorted out: each event once, the bodies that lost an id to another one, what can never be valid, what is sealed."""
 
-    events: dict[tuple[str, str], Accepted] = field(default_factory=dict)
+    events: dict[Key, Accepted] = field(default_factory=dict)
     lost: list[Accepted] = field(default_factory=list)
     again: list[Accepted] = field(default_factory=list)  # the same body once more, in another record
     dead: dict[str, DeadLetter] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
+    users: set[Key] = field(default_factory=set)  # who is behind any of them
+    judged: set[Key] = field(default_factory=set)  # the prompts that any of them repeats to judge an adapter
+    erasures: list[ErasureEvent] = field(default_factory=list)
+
+    def add(self, found: Accepted) -> None:
+        """Of two bodies under one id the smaller hash stays."""
+        if found.user:
+            self.users.add(found.user)
+        if found.judged:
+            self.judged.add(found.judged)
+        if isinstance(found.event, ErasureEvent):
+            self.erasures.append(found.event)
+        first = self.events.setdefault(found.key, found)
+        if first.body_hash != found.body_hash:
+            self.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
+            self.lost.append(larger)
+        elif found is not first:
+            self.again.append(found)
 
 
 def decode(records: Iterable[Record], split: Splitter, into: Batch | None = None) -> Batch:
     """Sort records out, after those of the batch `into`. All that follows from a record alone is found here.
 
-    Of two bodies under one id in a batch the smaller hash stays. What the log has emptied of its content is no event.
+    What the log has emptied of its content is no event.
     """
     batch = into or Batch()
     for record in records:
@@ -68,16 +89,10 @@ def decode(records: Iterable[Record], split: Splitter, into: Batch | None = None
         found = _read_closed(record) if is_sealed(record) else _read(record, split)
         if isinstance(found, DeadLetter):
             batch.dead[found.id] = found
-            continue
-        if isinstance(found, Closed):
+        elif isinstance(found, Closed):
             batch.closed.append(found)
-            continue
-        first = batch.events.setdefault(found.key, found)
-        if first.body_hash != found.body_hash:
-            batch.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
-            batch.lost.append(larger)
-        elif found is not first:
-            batch.again.append(found)
+        else:
+            batch.add(found)
     return batch
 
 
@@ -122,7 +137,9 @@ def _read(record: Record, split: Splitter) -> Accepted | DeadLetter:
     side = split(prompt.value) if prompt else None
     times = event.occurred_at, received_at(record)
     row = event.task, event.event_id, event.type, event.user, *times, body.decode(), body_hash
-    return Accepted(event, body_hash, record, row, prompt, side, holds, namings(event, holds))
+    user = (event.task, event.user) if event.user is not None else None
+    judged = (event.task, prompt.hash) if prompt and is_evaluation(event) else None
+    return Accepted(event, body_hash, record, row, prompt, side, holds, namings(event, holds), user, judged)
 
 
 def _dead(reason: DeadReason, detail: str, value: bytes, record: Record) -> DeadLetter:

@@ -10,6 +10,8 @@ from ingest.events import Message, Prompt, Reply, Tool, canonical, fingerprint
 
 _prompts: TypeAdapter[Prompt] = TypeAdapter(Prompt)
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+Key = tuple[str, str]
+"""A task, and a user, an event id or a prompt's hash."""
 
 
 class Text(NamedTuple):

@@ -1,7 +1,7 @@
 """Storing: each event once, with the offsets behind it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from pairing.absorb import absorb
 from pairing.decoding import Accepted, Batch, in_conflict
 from pairing.facts import Facts
 from pairing.held import place_of, reaches
+from pairing.identity import Key
 from pairing.outcomes import Outcome
 from pairing.rows import Tend, delete_by, insert_all, inserting, select_by, update_by
 from pairing.scope import Start
@@ -22,6 +23,7 @@ from pairing.tables import DeadLetter, EventGeneration, Mark, Offset, StoredEven
 from pairing.tombstones import Known
 
 _LETTER = ("id", "reason", "detail", "value", "partition", "offset", "received_at")
+_KEPT = ("task", "event_id", "body_hash")
 _COLUMNS = ("task", "event_id", "type", "user", "occurred_at", "received_at", "body", "body_hash", "outcome")
 
 
@@ -73,12 +75,13 @@ def sort_out(session: Session, batch: Batch, freed: Mapping[str, Stripped] | Non
     The events themselves are written by `leave`, or with their outcome when they are derived.
     """
     freed = freed or {}
-    by_task: defaultdict[str, list[Accepted]] = defaultdict(list)
-    for accepted in batch.events.values():
-        by_task[accepted.event.task].append(accepted)
+    kept = {(row[0], row[1]): row[2] for row in select_by(session, StoredEvent, _KEPT, _KEPT[:2], batch.events.keys())}
+    by_task: defaultdict[str, dict[Key, Accepted]] = defaultdict(dict)
+    for key, accepted in batch.events.items():
+        by_task[key[0]][key] = accepted
     batch.dead |= {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
     tasks = sorted(by_task.keys() | freed.keys())
-    fresh = {task: _Sorting(session, task, batch.dead, freed.get(task)).sort(by_task[task]) for task in tasks}
+    fresh = {task: _Sorting(session, task, batch.dead, freed.get(task)).sort(by_task[task], kept) for task in tasks}
     _keep_dead(session, batch.dead)
     return fresh
 
@@ -121,13 +124,12 @@ class _Sorting:
         self._generations: set[str] = set(freed.generations if freed else ())
         self._events: set[str] = set(freed.events if freed else ())
 
-    def sort(self, events: Sequence[Accepted]) -> Fresh:
-        keys = [(self._task, one.event.event_id) for one in events]
-        kept = dict(select_by(self._session, StoredEvent, ("event_id", "body_hash"), ("task", "event_id"), keys))
-        for one in events:
-            if one.event.event_id not in kept:
+    def sort(self, events: Mapping[Key, Accepted], kept: Mapping[Key, str]) -> Fresh:
+        """`kept` has the hashes of the bodies that are stored."""
+        for key, one in events.items():
+            if key not in kept:
                 self._facts.add(one)
-            elif kept[one.event.event_id] != one.body_hash:
+            elif kept[key] != one.body_hash:
                 self._settle(one)
         self._facts.look_up_prompts(self._session)
         return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))

@@ -15,13 +15,12 @@ from sqlmodel import Session, col, select
 from ingest.erasure import Tombstone, erasure_key
 from ingest.events import ErasureEvent
 from ingest.settings import ErasureSettings, Settings
+from pairing.identity import Key
 from pairing.opening import destroy_keys
 from pairing.rows import insert_new, select_by
 from pairing.tables import AskedPrompt, ErasedPrompt, Erasure, ErasureKeyInForce, Removal, Retention
 
 _LOCK = zlib.crc32(b"whetstone removals")
-Key = tuple[str, str]
-"""A task, and a user, an event id or a prompt's hash."""
 
 
 class ErasureKeyChanged(Exception):
