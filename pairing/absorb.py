@@ -18,7 +18,8 @@ from sqlmodel import Session
 
 from ingest.events import UNDATED, ErasureEvent
 from ingest.log import Record
-from pairing.decoding import Accepted, Batch, in_conflict, received_at, unreadable
+from pairing.decoding import Batch, in_conflict, received_at, unreadable
+from pairing.held import Accepted
 from pairing.identity import Key
 from pairing.opening import Closed, destroy_keys
 from pairing.outcomes import Outcome
@@ -162,6 +163,7 @@ def _take_out(batch: Batch, doomed: Sequence[Accepted], closed: Sequence[Key]) -
     others = [one for one in (*batch.events.values(), *batch.lost) if id(one) not in bodies]
     batch.events = {one.key: one for one in batch.events.values() if one.key not in ids}
     batch.lost = [one for one in others if batch.events.get(one.key) is not one]
+    batch.facts = None
 
 
 def _bury(

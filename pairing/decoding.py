@@ -1,51 +1,25 @@
 """From the bytes of the event log to events, or to dead letters: the border of this stage."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from ingest.events import ErasureEvent, Event, event_adapter, fingerprint
+from ingest.events import ErasureEvent, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
-from pairing.held import Asked, Naming, asked, generated, is_evaluation, namings
-from pairing.holdout import Split, Splitter
+from pairing.facts import Facts, facts_by_task
+from pairing.held import Accepted, asked, generated, is_evaluation, namings
+from pairing.holdout import Splitter
 from pairing.identity import Key
 from pairing.opening import Closed, is_sealed, read_sealed
 from pairing.outcomes import DeadReason
-from pairing.rules.votes import Generated
 from pairing.tables import DeadLetter
 
 _LATEST_MS = 253_402_300_799_000
 _MOST_ERRORS = 20
-
-
-class Accepted(NamedTuple):
-    """A valid event, and the record that it came in."""
-
-    event: Event
-    body_hash: str
-    record: Record
-    row: tuple[Any, ...]  # what is stored of it, but for its outcome
-    asked: Asked | None  # the prompt that it holds
-    split: Split | None  # the side of that
-    generated: Generated | None  # the generation that it holds
-    namings: tuple[Naming, ...]  # of the generations that it names or holds, each once
-    user: Key | None  # who is behind it, of its task
-    judged: Key | None  # the prompt that it repeats to judge an adapter, of its task
-
-    @property
-    def body(self) -> bytes:
-        """As the log holds it: ingest and gateway write canonical JSON."""
-        return self.record.value
-
-    @property
-    def key(self) -> Key:
-        """What makes it this event and no other."""
-        return self.event.task, self.event.event_id
 
 
 @dataclass(slots=True)
@@ -60,6 +34,7 @@ class Batch:
     users: set[Key] = field(default_factory=set)  # who is behind any of them
     judged: set[Key] = field(default_factory=set)  # the prompts that any of them repeats to judge an adapter
     erasures: list[ErasureEvent] = field(default_factory=list)
+    facts: Mapping[str, Facts] | None = None  # what they say, by task; none before they are summed up, or when some are out
 
     def add(self, found: Accepted) -> None:
         """Of two bodies under one id the smaller hash stays."""
@@ -75,6 +50,14 @@ class Batch:
             self.lost.append(larger)
         elif found is not first:
             self.again.append(found)
+
+    def sum_up(self) -> None:
+        """Put together what the events say, as far as that does not depend on others."""
+        self.facts = facts_by_task(self.events.values())
+
+    def without(self, keys: Container[Key]) -> Mapping[str, Facts]:
+        """What its events say but for these."""
+        return facts_by_task(one for key, one in self.events.items() if key not in keys)
 
 
 def decode(records: Iterable[Record], split: Splitter, into: Batch | None = None) -> Batch:

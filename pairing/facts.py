@@ -1,12 +1,12 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from pairing.decoding import Accepted
-from pairing.held import Naming
+from pairing.held import Accepted, Naming, Place, keep_least
 from pairing.holdout import Split
 from pairing.rows import Tend, inserting, select_by
 from pairing.tables import AskedPrompt, EventGeneration
@@ -22,6 +22,8 @@ class Facts:
     task: str
     events: dict[str, Accepted] = field(default_factory=dict)
     namings: list[Naming] = field(default_factory=list)
+    places: set[Place] = field(default_factory=set)  # in which they stand
+    versions: dict[str, Naming] = field(default_factory=dict)  # by generation that they hold, the one that counts among them
     prompts: dict[str, SplitPrompt] = field(default_factory=dict)  # by hash
     new_prompts: dict[str, SplitPrompt] = field(default_factory=dict)  # those that were never asked before
 
@@ -33,13 +35,15 @@ class Facts:
     def state(self, accepted: Accepted) -> None:
         """Take in what an event says, but not the event: its row is there."""
         self.namings += accepted.namings
+        self.places.update([(one.generation_id, one.place) for one in accepted.namings])
+        keep_least(self.versions, accepted.namings)
         if accepted.asked and accepted.split:
             self.prompts[accepted.asked.hash] = accepted.asked.prompt, accepted.asked.tools, accepted.split
 
     @property
     def generations(self) -> set[str]:
         """Those that the events name or hold."""
-        return {naming.generation_id for naming in self.namings}
+        return {generation_id for generation_id, _ in self.places}
 
     def look_up_prompts(self, session: Session) -> None:
         """Find which of the prompts are new."""
@@ -59,3 +63,14 @@ class Facts:
         """
         rows = [(self.task, hashed, *new) for hashed, new in self.new_prompts.items()]
         return inserting(session, AskedPrompt, ("task", "hash", "prompt", "tools", "split"), rows)
+
+
+def facts_by_task(events: Iterable[Accepted]) -> dict[str, Facts]:
+    """What new events say."""
+    found: dict[str, Facts] = {}
+    for one in events:
+        task = one.key[0]
+        if task not in found:
+            found[task] = Facts(task)
+        found[task].add(one)
+    return found

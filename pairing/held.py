@@ -1,7 +1,7 @@
 """What an event holds by itself: a generation whole, a prompt, and the names of generations."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from ingest.events import (
     ChoiceEvent,
@@ -16,12 +16,18 @@ from ingest.events import (
     RegenerationEvent,
     ScoreEvent,
 )
-from pairing.identity import prompt_hash, prompt_json, text_of, tools_json
+from ingest.log import Record
+from pairing.holdout import Split
+from pairing.identity import Key, prompt_hash, prompt_json, text_of, tools_json
 from pairing.rules.votes import Generated, written_by
 
 LINK, RECORD, ALONE, SCORE = "", " ", "alone", "score"
 """Places of events that do not stand by who says them: what connects generations, or edits, before all others; the gateway's
 record; what is derived without any other event; and scores, of which all are compared."""
+
+
+Place = tuple[str, str]
+"""A generation, and a place among its events."""
 
 
 class Naming(NamedTuple):
@@ -47,6 +53,31 @@ class Asked(NamedTuple):
     hash: str
     prompt: str  # canonical JSON
     tools: str | None  # canonical JSON
+
+
+class Accepted(NamedTuple):
+    """A valid event, and the record that it came in."""
+
+    event: Event
+    body_hash: str
+    record: Record
+    row: tuple[Any, ...]  # what is stored of it, but for its outcome
+    asked: Asked | None  # the prompt that it holds
+    split: Split | None  # the side of that
+    generated: Generated | None  # the generation that it holds
+    namings: tuple[Naming, ...]  # of the generations that it names or holds, each once
+    user: Key | None  # who is behind it, of its task
+    judged: Key | None  # the prompt that it repeats to judge an adapter, of its task
+
+    @property
+    def body(self) -> bytes:
+        """As the log holds it: ingest and gateway write canonical JSON."""
+        return self.record.value
+
+    @property
+    def key(self) -> Key:
+        """What makes it this event and no other."""
+        return self.event.task, self.event.event_id
 
 
 def named(event: Event) -> Iterator[str]:
@@ -128,3 +159,12 @@ def namings(event: Event, holds: Generated | None) -> tuple[Naming, ...]:
         about = (holds.prompt_hash, holds.evaluation, event.user)
         versions = [Naming(found.generation_id, place, event.event_id, *about)]
     return *versions, *[Naming(id_, place, event.event_id, None, None, None) for id_ in names]
+
+
+def keep_least(versions: dict[str, Naming], more: Iterable[Naming]) -> None:
+    """Of each generation that is held, let the version that counts stand among the `versions`."""
+    for one in more:
+        if one.prompt_hash is not None:
+            other = versions.setdefault(one.generation_id, one)
+            if one.version < other.version:
+                versions[one.generation_id] = one

@@ -13,7 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ingest.database import Database
 from ingest.log import EventLog, LogError, LogUnavailable, Record
 from ingest.settings import PairingSettings
-from pairing.decoding import Accepted, Batch, decode
+from pairing.decoding import Batch, decode
+from pairing.held import Accepted
 from pairing.holdout import Splitter
 from pairing.opening import opened
 from pairing.store import Read
@@ -45,9 +46,12 @@ class _Coming:
     has_more: bool = field(default=True)
 
     def decode(self, most: int | None = None) -> None:
-        some = list(islice(self.records, most))
-        decode(some, self.split, self.taken.batch)
-        self.has_more = len(some) == most
+        if self.has_more:
+            some = list(islice(self.records, most))
+            decode(some, self.split, self.taken.batch)
+            self.has_more = len(some) == most
+            if not self.has_more:
+                self.taken.batch.sum_up()
 
 
 class Reader:

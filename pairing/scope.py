@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from ingest.events import Event, Feedback, GenerationEvent, PreferenceEvent, event_adapter
 from pairing.facts import Facts
-from pairing.held import ALONE, LINK, Naming, generated, place_of, reaches
+from pairing.held import ALONE, LINK, Naming, Place, generated, keep_least, place_of, reaches
 from pairing.outcomes import Outcome
 from pairing.rows import first_of, select_by
 from pairing.rules.votes import Generated
@@ -23,8 +23,6 @@ FEW = 32
 _COUNTS = "AND prompt_hash IS NOT NULL ORDER BY place LIMIT 1"
 _OF_GENERATION = ("task", "generation_id")
 _PLACE = ("generation_id", "place")
-Place = tuple[str, str]
-"""A generation, and a place among its events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Scope:
 def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
     """Read what the start and the fresh events, which are not written yet, reach."""
     reach = _Reach(session, start, fresh)
-    reach.follow({(one.generation_id, one.place) for one in fresh.namings}, start.events)
+    reach.follow(fresh.places, start.events)
     feedback = [event for event in reach.events.values() if isinstance(event, Feedback | PreferenceEvent)]
     return Scope(feedback, reach.generations(), reach.stored, _decided(reach.events), frozenset(reach.skeletons))
 
@@ -63,8 +61,8 @@ class _Reach:
         self.skeletons: set[str] = set()
         self._session = session
         self._fresh = fresh
-        self._versions = _least(fresh.namings)
-        links = {one.generation_id for one in fresh.namings if one.place == LINK}
+        self._versions = dict(fresh.versions)
+        links = {generation_id for generation_id, place in fresh.places if place == LINK}
         self._to_be_whole = start.generations | links
         self._popular: set[str] = set()
         self._read: set[Place] = set()
@@ -106,7 +104,7 @@ class _Reach:
         whole = self._keys(many - self._popular)
         rest = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, _OF_GENERATION, whole)]
         read = [*(one for id_ in names.keys() - many for one in names[id_]), *rest]
-        self._versions = _least((*self._versions.values(), *read))
+        keep_least(self._versions, read)
         return {one.event_id for one in read}
 
     def _all_of(self, many: set[str], first: Mapping[str, Sequence[Naming]]) -> set[str]:
@@ -114,8 +112,10 @@ class _Reach:
         found = first_of(self._session, EventGeneration, _PLACE, _OF_GENERATION, self._keys(many), _COUNTS)
         keys = [(self._fresh.task, *row) for row in found]
         rows = select_by(self._session, EventGeneration, Naming._fields, ("task", *_PLACE), keys)
-        stored = _least(Naming(*row) for row in rows)
-        counting = _least((*stored.values(), *(one for id_, one in self._versions.items() if id_ in many)))
+        stored: dict[str, Naming] = {}
+        keep_least(stored, (Naming(*row) for row in rows))
+        counting = dict(stored)
+        keep_least(counting, (one for id_, one in self._versions.items() if id_ in many))
         self._versions |= counting
         changed = {id_ for id_, one in counting.items() if stored.get(id_) != one}
         linked = {id_ for id_ in many if any(one.place == LINK for one in first[id_])}
@@ -149,17 +149,6 @@ class _Reach:
             return new.generated
         holder = holders.get(version.event_id)
         return generated(holder, str(version.prompt_hash)) if holder else None
-
-
-def _least(namings: Iterable[Naming]) -> dict[str, Naming]:
-    """Of each generation that is held the version that counts."""
-    least: dict[str, Naming] = {}
-    for one in namings:
-        if one.prompt_hash is not None:
-            other = least.setdefault(one.generation_id, one)
-            if one.version < other.version:
-                least[one.generation_id] = one
-    return least
 
 
 def _decided(events: Mapping[str, Event]) -> dict[str, Outcome]:

@@ -1,7 +1,7 @@
 """Storing: each event once, with the offsets behind it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,10 +11,9 @@ from sqlmodel import Session, col, select
 
 from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
-from pairing.decoding import Accepted, Batch, in_conflict
+from pairing.decoding import Batch, in_conflict
 from pairing.facts import Facts
-from pairing.held import place_of, reaches
-from pairing.identity import Key
+from pairing.held import Accepted, place_of, reaches
 from pairing.outcomes import Outcome
 from pairing.rows import Tend, delete_by, insert_all, inserting, select_by, update_by
 from pairing.scope import Start
@@ -76,12 +75,16 @@ def sort_out(session: Session, batch: Batch, freed: Mapping[str, Stripped] | Non
     """
     freed = freed or {}
     kept = {(row[0], row[1]): row[2] for row in select_by(session, StoredEvent, _KEPT, _KEPT[:2], batch.events.keys())}
-    by_task: defaultdict[str, dict[Key, Accepted]] = defaultdict(dict)
-    for key, accepted in batch.events.items():
-        by_task[key[0]][key] = accepted
+    facts = batch.without(kept) if kept or batch.facts is None else batch.facts
     batch.dead |= {letter.id: letter for letter in (in_conflict(one.body, one.record) for one in batch.lost)}
-    tasks = sorted(by_task.keys() | freed.keys())
-    fresh = {task: _Sorting(session, task, batch.dead, freed.get(task)).sort(by_task[task], kept) for task in tasks}
+    clashes: defaultdict[str, list[Accepted]] = defaultdict(list)
+    for key, body_hash in kept.items():
+        if batch.events[key].body_hash != body_hash:
+            clashes[key[0]].append(batch.events[key])
+    fresh: dict[str, Fresh] = {}
+    for task in sorted(facts.keys() | clashes.keys() | freed.keys()):
+        sorting = _Sorting(session, facts.get(task) or Facts(task), batch.dead, freed.get(task))
+        fresh[task] = sorting.settle(clashes[task])
     _keep_dead(session, batch.dead)
     return fresh
 
@@ -116,27 +119,23 @@ def writing_events(
 class _Sorting:
     """Sorts out the events of one task."""
 
-    def __init__(self, session: Session, task: str, dead: dict[str, DeadLetter], freed: Stripped | None) -> None:
+    def __init__(self, session: Session, facts: Facts, dead: dict[str, DeadLetter], freed: Stripped | None) -> None:
         self._session = session
-        self._task = task
+        self._facts = facts
         self._dead = dead
-        self._facts = Facts(task)
         self._generations: set[str] = set(freed.generations if freed else ())
         self._events: set[str] = set(freed.events if freed else ())
 
-    def sort(self, events: Mapping[Key, Accepted], kept: Mapping[Key, str]) -> Fresh:
-        """`kept` has the hashes of the bodies that are stored."""
-        for key, one in events.items():
-            if key not in kept:
-                self._facts.add(one)
-            elif kept[key] != one.body_hash:
-                self._settle(one)
+    def settle(self, clashes: Iterable[Accepted]) -> Fresh:
+        """What is new, when these other bodies under ids that are taken have won or lost."""
+        for clash in clashes:
+            self._settle(clash)
         self._facts.look_up_prompts(self._session)
         return Fresh(self._facts, Start(frozenset(self._generations), frozenset(self._events)))
 
     def _settle(self, clash: Accepted) -> None:
         """Another body under an id that is taken."""
-        here = (col(StoredEvent.task) == self._task, col(StoredEvent.event_id) == clash.event.event_id)
+        here = (col(StoredEvent.task) == self._facts.task, col(StoredEvent.event_id) == clash.event.event_id)
         kept = self._session.exec(select(StoredEvent).where(*here).with_for_update()).one()
         if clash.body_hash < kept.body_hash:
             loser = kept.body.encode()
@@ -149,7 +148,7 @@ class _Sorting:
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
         reached, place = reaches(old), place_of(old)
-        names = [(self._task, id_, place, old.event_id) for id_ in reached]
+        names = [(self._facts.task, id_, place, old.event_id) for id_ in reached]
         delete_by(self._session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [(*new.row, _first_outcome(new.event, True))])
         self._facts.state(new)
