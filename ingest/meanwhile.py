@@ -9,7 +9,7 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 Meanwhile = Callable[[], bool]
-"""Does a little, a millisecond or so, and returns whether there is more to do."""
+"""Does a little, a fraction of a millisecond, and returns whether there is more to do."""
 T = TypeVar("T")
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ingest.events import ErasureEvent, event_adapter, fingerprint
 from ingest.log import Record, is_emptied
-from pairing.facts import Facts, facts_by_task
+from pairing.facts import Facts, add_by_task
 from pairing.held import Accepted, asked, generated, is_evaluation, namings
 from pairing.holdout import Splitter
 from pairing.identity import Key
@@ -34,7 +34,7 @@ class Batch:
     users: set[Key] = field(default_factory=set)  # who is behind any of them
     judged: set[Key] = field(default_factory=set)  # the prompts that any of them repeats to judge an adapter
     erasures: list[ErasureEvent] = field(default_factory=list)
-    facts: Mapping[str, Facts] | None = None  # what they say, by task; none before they are summed up, or when some are out
+    facts: dict[str, Facts] | None = field(default_factory=dict)  # what they say, by task; none once one of them is out
 
     def add(self, found: Accepted) -> None:
         """Of two bodies under one id the smaller hash stays."""
@@ -45,19 +45,26 @@ class Batch:
         if isinstance(found.event, ErasureEvent):
             self.erasures.append(found.event)
         first = self.events.setdefault(found.key, found)
-        if first.body_hash != found.body_hash:
+        if first is found:
+            self._say(found)
+        elif first.body_hash == found.body_hash:
+            self.again.append(found)
+        else:
             self.events[found.key], larger = sorted((first, found), key=lambda one: one.body_hash)
             self.lost.append(larger)
-        elif found is not first:
-            self.again.append(found)
+            self.facts = None
 
-    def sum_up(self) -> None:
-        """Put together what the events say, as far as that does not depend on others."""
-        self.facts = facts_by_task(self.events.values())
+    def _say(self, found: Accepted) -> None:
+        if self.facts is not None:
+            add_by_task(self.facts, found)
 
     def without(self, keys: Container[Key]) -> Mapping[str, Facts]:
         """What its events say but for these."""
-        return facts_by_task(one for key, one in self.events.items() if key not in keys)
+        facts: dict[str, Facts] = {}
+        for key, one in self.events.items():
+            if key not in keys:
+                add_by_task(facts, one)
+        return facts
 
 
 def decode(records: Iterable[Record], split: Splitter, into: Batch | None = None) -> Batch:

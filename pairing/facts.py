@@ -1,6 +1,5 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -65,12 +64,9 @@ class Facts:
         return inserting(session, AskedPrompt, ("task", "hash", "prompt", "tools", "split"), rows)
 
 
-def facts_by_task(events: Iterable[Accepted]) -> dict[str, Facts]:
-    """What new events say."""
-    found: dict[str, Facts] = {}
-    for one in events:
-        task = one.key[0]
-        if task not in found:
-            found[task] = Facts(task)
-        found[task].add(one)
-    return found
+def add_by_task(facts: dict[str, Facts], accepted: Accepted) -> None:
+    """Take a new event in among the facts of its task."""
+    task = accepted.event.task
+    if task not in facts:
+        facts[task] = Facts(task)
+    facts[task].add(accepted)

@@ -23,8 +23,10 @@ from pairing.tables import Offset
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 AWAY = (LogUnavailable, *DATABASE_AWAY)
 """Errors that end by themselves: the log or the database cannot be reached or cannot write now."""
-_STEP = 32
-"""Records decoded at once: about a millisecond."""
+_STEP = 8
+"""Records decoded at once: as long as it takes, the database waits if it has answered just then."""
+_FREED = 64
+"""Events freed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,9 @@ class _Coming:
     has_more: bool = field(default=True)
 
     def decode(self, most: int | None = None) -> None:
-        if self.has_more:
-            some = list(islice(self.records, most))
-            decode(some, self.split, self.taken.batch)
-            self.has_more = len(some) == most
-            if not self.has_more:
-                self.taken.batch.sum_up()
+        some = list(islice(self.records, most))
+        decode(some, self.split, self.taken.batch)
+        self.has_more = len(some) == most
 
 
 class Reader:
@@ -105,7 +104,7 @@ class Reader:
         What goes wrong is raised by `take`.
         """
         if self._spent:
-            del self._spent[-_STEP:]  # an event is many objects: to free them all takes as long as to look the event up
+            del self._spent[-_FREED:]  # an event is many objects: to free them all takes as long as to look the event up
             return True
         if self._coming:
             self._coming.decode(_STEP)
