@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlmodel import Session, col, select
@@ -30,6 +30,13 @@ _LOCKS = 0x77687374
 """Any number, the same for every Whetstone: the class of PostgreSQL's advisory locks, one a task, under which is derived."""
 
 
+class Done(NamedTuple):
+    """What came of deriving."""
+
+    outcomes: Mapping[str, Outcome]  # that are new
+    remains: Sequence[list[Any]]  # what was made on the way: to free it all at once takes long
+
+
 @dataclass(frozen=True, slots=True)
 class Deriver:
     """Derives for one task, in a transaction that holds the task's lock."""
@@ -39,8 +46,8 @@ class Deriver:
     settings: TaskSettings
     now: datetime
 
-    def derive(self, fresh: Fresh) -> Mapping[str, Outcome]:
-        """Write the fresh events and what they change. Returns the outcomes that are new."""
+    def derive(self, fresh: Fresh) -> Done:
+        """Write the fresh events and what they change."""
         scope = scope_of(self.session, fresh.start, fresh.facts)
         stored = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
         with fresh.facts.writing_names(self.session):
@@ -63,7 +70,9 @@ class Deriver:
         turned = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
         rows = [(self.task, id_, outcome.value) for id_, outcome in turned.items()]
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
-        return turned | {id_: outcomes[id_] for id_ in fresh.facts.events}
+        new = turned | {id_: outcomes[id_] for id_ in fresh.facts.events}
+        made = list(scope.generations.values()), derived.votes, list(votes), list(standing.tallies.values())
+        return Done(new, made)
 
     def derive_marked(self) -> tuple[Mapping[str, Outcome], bool]:
         """Derive some of what was left to be derived. Returns the outcomes that are new, and whether there may be more."""
@@ -72,7 +81,8 @@ class Deriver:
             return {}, False
         kinds = {kind: frozenset(mark.key for mark in marks if mark.kind == kind) for kind in ("generation", "event")}
         delete_by(self.session, Mark, ("id",), [(mark.id,) for mark in marks])
-        return self.derive(Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"]))), len(marks) == _MOST_MARKS
+        fresh = Fresh(Facts(self.task), Start(kinds["generation"], kinds["event"]))
+        return self.derive(fresh).outcomes, len(marks) == _MOST_MARKS
 
     def _rate(self, scope: Scope, opinions: Sequence[Opinion]) -> Matches:
         stored = ratings.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)

@@ -6,6 +6,7 @@ While the database works on one batch, the one before it is freed, and the next 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -14,7 +15,6 @@ from ingest.database import Database
 from ingest.log import EventLog, LogError, LogUnavailable, Record
 from ingest.settings import PairingSettings
 from pairing.decoding import Batch, decode
-from pairing.held import Accepted
 from pairing.holdout import Splitter
 from pairing.opening import opened
 from pairing.store import Read
@@ -26,7 +26,7 @@ AWAY = (LogUnavailable, *DATABASE_AWAY)
 _STEP = 8
 """Records decoded at once: as long as it takes, the database waits if it has answered just then."""
 _FREED = 64
-"""Events freed at once."""
+"""Objects freed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Taken:
     reads: Mapping[int, Read]
     batch: Batch
     newest_s: float  # when the log got its newest record, in seconds since 1970
+    remains: list[list[Any]] = field(default_factory=list)  # what is of no use any more once this is stored
 
 
 @dataclass(slots=True)
@@ -64,8 +65,8 @@ class Reader:
         self._batch_events = settings.batch_events
         self._next: dict[int, int | None] = {}
         self._coming: _Coming | None = None
-        self._last: list[Accepted] = []
-        self._spent: list[Accepted] = []
+        self._last: list[list[Any]] = []
+        self._spent: list[list[Any]] = []
         self._failure: Exception | None = None
         self._asked = False
         self._subscription = log.subscribe(member, self._stored_offset)
@@ -95,7 +96,8 @@ class Reader:
         if coming is None:
             return None
         coming.decode()
-        self._spent, self._last = self._last, list(coming.taken.batch.events.values())
+        coming.taken.remains.append(list(coming.taken.batch.events.values()))
+        self._spent, self._last = self._last, coming.taken.remains
         return coming.taken
 
     def step(self) -> bool:
@@ -104,7 +106,9 @@ class Reader:
         What goes wrong is raised by `take`.
         """
         if self._spent:
-            del self._spent[-_FREED:]  # an event is many objects: to free them all takes as long as to look the event up
+            del self._spent[-1][-_FREED:]  # an event is many objects: to free them all takes as long as to look the event up
+            if not self._spent[-1]:
+                self._spent.pop()
             return True
         if self._coming:
             self._coming.decode(_STEP)

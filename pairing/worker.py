@@ -17,7 +17,6 @@ from ingest.keys import KeyRing
 from ingest.log import EventLog, Forgets, LogUnavailable, open_log
 from ingest.settings import Settings
 from pairing import observe
-from pairing.decoding import Batch
 from pairing.derive import Deriver, may_derive
 from pairing.holdout import splitter
 from pairing.reader import AWAY, Reader, Taken
@@ -181,14 +180,16 @@ class Worker:
     def _store(self, taken: Taken) -> None:
         with self._database.begin(meanwhile=self._reader.step) as session:
             advance(session, self._log_id, taken.reads)
-            self._take_in(session, taken.batch)
+            self._take_in(session, taken)
 
-    def _take_in(self, session: Session, batch: Batch) -> None:
+    def _take_in(self, session: Session, taken: Taken) -> None:
         """Events of a task for which another worker derives now, or by other settings, are left to be derived afterwards."""
         look_up_by_key(session)
-        for task, fresh in store(session, batch, self._known).items():
+        for task, fresh in store(session, taken.batch, self._known).items():
             if task in self._settings.tasks and self._may_derive(session, task):
-                observe.note_outcomes(task, self._deriver(session, task).derive(fresh))
+                done = self._deriver(session, task).derive(fresh)
+                observe.note_outcomes(task, done.outcomes)
+                taken.remains.extend(done.remains)
             else:
                 leave(session, fresh, task in self._settings.tasks, datetime.now(UTC))
 
