@@ -1,6 +1,6 @@
 """What an event holds by itself: a generation whole, a prompt, and the names of generations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ingest.events import (
@@ -21,6 +21,8 @@ from pairing.holdout import Split
 from pairing.identity import Key, prompt_hash, prompt_json, text_of, tools_json
 from pairing.rules.votes import Generated, written_by
 
+_ASIDE = "~"
+"""With this, and the event's id at the end, a place of its own begins that sorts after all others."""
 LINK, RECORD, ALONE, SCORE = "", " ", "alone", "score"
 """Places of events that do not stand by who says them: what connects generations, or edits, before all others; the gateway's
 record; what is derived without any other event; and scores, of which all are compared."""
@@ -41,9 +43,19 @@ class Naming(NamedTuple):
     user: str | None
 
     @property
+    def stands(self) -> str:
+        """Its place, or the one from which it was set aside."""
+        return self.place[len(_ASIDE) : -len(self.event_id)] if self.is_aside else self.place
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it was set aside."""
+        return self.place.startswith(_ASIDE)
+
+    @property
     def version(self) -> tuple[bool, str, str]:
         """Of several events that hold a generation the least counts: the gateway's record before what feedback carries."""
-        return self.place != RECORD, self.place, self.event_id
+        return self.place != RECORD, self.stands, self.event_id
 
 
 class Asked(NamedTuple):
@@ -148,6 +160,38 @@ def place_of(event: Event) -> str:
             return SCORE
         case _:
             return ALONE
+
+
+def names_of(event: Event) -> list[tuple[str, str, str]]:
+    """Generation, place and event of all names that may be stored of an event, set aside or not."""
+    place, id_ = place_of(event), event.event_id
+    return [(generation_id, one, id_) for generation_id in reaches(event) for one in (place, _aside(place, id_))]
+
+
+def settled(names: Iterable[Naming], beaten: Collection[tuple[str, str]]) -> list[tuple[Naming, str]]:
+    """Those of the names that are to stand elsewhere, and where: set aside is what the same person said before, and what stands
+    alone and holds the generation too.
+
+    Of those that hold it the least in its place stays all the same: it may be the version that counts. So who reads a place
+    finds in it whatever can count, and no more, however often somebody changed their mind.
+    """
+    least: dict[Place, str] = {}
+    for one in names:
+        if one.prompt_hash is not None:
+            key = one.generation_id, one.stands
+            least[key] = min(least.get(key, one.event_id), one.event_id)
+    moved = []
+    for one in names:
+        surplus = (one.event_id, one.generation_id) in beaten or (one.stands == ALONE and one.prompt_hash is not None)
+        goes = surplus and least.get((one.generation_id, one.stands)) != one.event_id
+        place = _aside(one.stands, one.event_id) if goes else one.stands
+        if place != one.place:
+            moved.append((one, place))
+    return moved
+
+
+def _aside(place: str, event_id: str) -> str:
+    return f"{_ASIDE}{place}{event_id}"
 
 
 def namings(event: Event, holds: Generated | None) -> tuple[Naming, ...]:

@@ -61,6 +61,14 @@ def select_by(
     return list(_converted(rows, _readers(model, tuple(columns), dialect)))
 
 
+def lock_by(session: Session, model: Model, keys: Sequence[str], values: Collection[Values]) -> None:
+    """Let no other transaction change these rows before this one ends. On SQLite none can."""
+    dialect = session.get_bind().dialect.name
+    if values and dialect == "postgresql":
+        statement = _select(model, tuple(keys), tuple(keys), dialect)
+        session.connection().exec_driver_sql(f"{statement} FOR UPDATE OF t", (_json(values),))
+
+
 def first_of(
     session: Session, model: Model, columns: Sequence[str], keys: Sequence[str], values: Collection[Values], tail: str
 ) -> list[Any]:

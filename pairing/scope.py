@@ -7,6 +7,7 @@ on a popular reply costs no more than the first.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from sqlmodel import Session
 
@@ -42,6 +43,7 @@ class Scope:
     stored: Mapping[str, str]  # of the events that were there before, the outcome so far
     decided: Mapping[str, Outcome]  # that no rule changes
     skeletons: frozenset[str]  # events whose content was removed: votes that they decided go
+    names: Sequence[Naming]  # those that may be set aside, or are and may come back
 
 
 def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
@@ -49,7 +51,8 @@ def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
     reach = _Reach(session, start, fresh)
     reach.follow(fresh.places, start.events)
     feedback = [event for event in reach.events.values() if isinstance(event, Feedback | PreferenceEvent)]
-    return Scope(feedback, reach.generations(), reach.stored, _decided(reach.events), frozenset(reach.skeletons))
+    generations, decided = reach.generations(), _decided(reach.events)
+    return Scope(feedback, generations, reach.stored, decided, frozenset(reach.skeletons), reach.names())
 
 
 class _Reach:
@@ -65,6 +68,8 @@ class _Reach:
         links = {generation_id for generation_id, place in fresh.places if place == LINK}
         self._to_be_whole = start.generations | links
         self._popular: set[str] = set()
+        self._many: set[str] = set()
+        self._names: set[Naming] = set()
         self._read: set[Place] = set()
 
     def follow(self, places: Iterable[Place], event_ids: Collection[str]) -> None:
@@ -92,6 +97,11 @@ class _Reach:
         found = {id_: self._held(version, holders) for id_, version in self._versions.items()}
         return {id_: held for id_, held in found.items() if held}
 
+    def names(self) -> list[Naming]:
+        """Those on generations that many events are about, or were."""
+        fresh = (one for one in self._fresh.namings if one.generation_id in self._many) if self._many else ()
+        return sorted({*fresh, *self._names}, key=attrgetter("generation_id", "event_id"))
+
     def _open(self, generations: set[str]) -> set[str]:
         """The events to be read of these generations, wherever they stand."""
         keys = self._keys(generations)
@@ -105,6 +115,8 @@ class _Reach:
         rest = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, _OF_GENERATION, whole)]
         read = [*(one for id_ in names.keys() - many for one in names[id_]), *rest]
         keep_least(self._versions, read)
+        self._many |= many | {one.generation_id for one in read if one.is_aside}
+        self._names.update(one for one in read if one.generation_id in self._many)
         return {one.event_id for one in read}
 
     def _all_of(self, many: set[str], first: Mapping[str, Sequence[Naming]]) -> set[str]:
@@ -112,8 +124,9 @@ class _Reach:
         found = first_of(self._session, EventGeneration, _PLACE, _OF_GENERATION, self._keys(many), _COUNTS)
         keys = [(self._fresh.task, *row) for row in found]
         rows = select_by(self._session, EventGeneration, Naming._fields, ("task", *_PLACE), keys)
-        stored: dict[str, Naming] = {}
-        keep_least(stored, (Naming(*row) for row in rows))
+        held, stored = [Naming(*row) for row in rows], dict[str, Naming]()
+        self._names.update(held)
+        keep_least(stored, held)
         counting = dict(stored)
         keep_least(counting, (one for id_, one in self._versions.items() if id_ in many))
         self._versions |= counting
@@ -124,7 +137,9 @@ class _Reach:
     def _in_places(self, places: set[Place]) -> set[str]:
         self._read |= places
         keys = [(self._fresh.task, *place) for place in places]
-        return {row[0] for row in select_by(self._session, EventGeneration, ("event_id",), ("task", *_PLACE), keys)}
+        found = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, ("task", *_PLACE), keys)]
+        self._names.update(found)
+        return {one.event_id for one in found}
 
     def _load(self, ids: Collection[str]) -> list[Event]:
         found = []

@@ -13,7 +13,7 @@ from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
 from pairing.decoding import Batch, in_conflict
 from pairing.facts import Facts
-from pairing.held import Accepted, place_of, reaches
+from pairing.held import Accepted, names_of, reaches
 from pairing.outcomes import Outcome
 from pairing.rows import Tend, delete_by, insert_all, inserting, select_by, update_by
 from pairing.scope import Start
@@ -147,12 +147,11 @@ class _Sorting:
 
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
-        reached, place = reaches(old), place_of(old)
-        names = [(self._facts.task, id_, place, old.event_id) for id_ in reached]
+        names = [(self._facts.task, *name) for name in names_of(old)]
         delete_by(self._session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [(*new.row, _first_outcome(new.event, True))])
         self._facts.state(new)
-        self._generations |= reached
+        self._generations |= reaches(old)
         self._events.add(old.event_id)
 
 

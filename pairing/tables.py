@@ -53,7 +53,8 @@ class EventGeneration(SQLModel, table=True):
     place: str = Field(
         primary_key=True,
         sa_type=KEY,
-        description="As held.place_of says, in the order of code points: what must be derived together stands together.",
+        description="As held.place_of says, in the order of code points: what must be derived together stands together. Set "
+        "aside, as held.settled says, is what can change nothing any more unless something else goes.",
     )
     event_id: str = Field(primary_key=True, sa_type=KEY)
     prompt_hash: str | None = Field(None, sa_type=KEY, description="Of the generation that it holds; none where it does not.")

@@ -77,7 +77,8 @@ def _merged(parts: Sequence[Derived]) -> Derived:
                 rejected_adapter=_first_by_name(own.rejected_adapter, vote.rejected_adapter),
             )
     outcomes = {id_: outcome for part in parts for id_, outcome in part.outcomes.items()}
-    return Derived(list(votes.values()), outcomes, [opinion for part in parts for opinion in part.ratings])
+    ratings, beaten = [one for part in parts for one in part.ratings], {one for part in parts for one in part.beaten}
+    return Derived(list(votes.values()), outcomes, ratings, beaten=beaten)
 
 
 def _first_by_name(*adapters: str | None) -> str | None:

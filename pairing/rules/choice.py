@@ -27,6 +27,7 @@ def from_choices(choices: Sequence[ChoiceEvent], replies: Replies, which: Which)
             _count(choice, replies, which, derived)
         else:
             derived.outcomes[choice.event_id] = Outcome.SUPERSEDED
+            derived.beaten.update([(choice.event_id, key[2]) for key in keys if last[key] is not choice])
     return derived
 
 

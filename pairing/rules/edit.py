@@ -34,6 +34,8 @@ def from_edits(edits: Sequence[EditEvent], replies: Replies, min_share: float) -
             last[key] = max(last.get(key, edit), edit, key=order)
     for (draft, _), edit in last.items():
         _count(edit, draft, replies, min_share, derived)
+    direct = [edit for edit in edits if edit.edit_of is None]
+    derived.beaten.update((one.event_id, one.reply.generation_id) for one in direct if last[one.reply, person(one)] is not one)
     return derived
 
 

@@ -105,12 +105,17 @@ class Opinion(NamedTuple):
 
 @dataclass(slots=True)
 class Derived:
-    """What follows from some events. `outcomes` holds for events that no vote counts among its own, and no opinion is."""
+    """What follows from some events. `outcomes` holds for events that no vote counts among its own, and no opinion is.
+
+    `beaten` names choices and edits, each with a generation on which the same person chose, or edited the same draft, later:
+    without that later one's going, none of them can count there again.
+    """
 
     votes: list[Vote] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     ratings: list[Opinion] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
+    beaten: set[tuple[str, str]] = field(default_factory=set)
 
 
 def order(event: Envelope) -> Order:

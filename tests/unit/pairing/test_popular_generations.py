@@ -1,16 +1,21 @@
 """On a generation with many events only those are read, and derived again, that what is new can change."""
 
 from collections.abc import Sequence
+from itertools import count
 
 import pytest
+from sqlmodel import select
 
-from ingest.events import Event
+from ingest.events import Event, canonical, fingerprint
 from ingest.log import Record
 from pairing import scope
 from pairing.decoding import decode
 from pairing.facts import Facts
+from pairing.held import ALONE
 from pairing.holdout import splitter
+from pairing.outcomes import Outcome
 from pairing.scope import Start, scope_of
+from pairing.tables import EventGeneration
 from tests.services.feedback import TASK, acceptance, choice, edit, event, generation, held, record, ref, regeneration
 from tests.services.ledger import Ledger
 
@@ -73,6 +78,61 @@ def test_what_nobody_else_said_changes_by_it_is_not_read(ledger: Ledger, new: Ev
 def test_what_can_change_anything_reads_all(ledger: Ledger, new: Event) -> None:
     ledger.add(ASKED, *votes())
     assert reached(ledger, new) == {"g", *(one.event_id for one in votes())}
+
+
+def again(number: int, picked: int = 0, user: str | None = None, **fields: object) -> Event:
+    """One person's next choice: nobody, or this user."""
+    return choice(f"n{number:03}", ref("g", picked), ref("g"), ref("g", 1), at=number, user=user, **fields)
+
+
+@pytest.mark.parametrize("user", [None, "ann"])
+def test_who_changes_their_mind_again_and_again_makes_no_work(ledger: Ledger, user: str | None) -> None:
+    ledger.add(ASKED, *votes())
+    for number in range(PEOPLE):
+        ledger.add(again(number, number % 2, user))
+    last = f"n{PEOPLE - 1:03}"
+    assert reached(ledger, again(PEOPLE, user=user)) == {last}
+    assert reached(ledger, again(-1, user=user)) == {last}
+    assert ledger.outcome(last) is Outcome.OUTVOTED
+    assert ledger.pair().votes_for == PEOPLE
+
+
+def test_of_carried_generations_that_count_for_nothing_else_the_first_is_kept_in_sight(ledger: Ledger) -> None:
+    carried = held("g", "one", "other")
+    ledger.add(*(again(number, generation=carried) for number in range(PEOPLE)))
+    ledger.add(again(PEOPLE, generation=carried))
+    assert reached(ledger, again(PEOPLE + 1, generation=carried)) == {"n000", f"n{PEOPLE:03}"}
+    ledger.add(*(rating(f"r{number:03}", generation=carried, user=f"user-{number}") for number in range(PEOPLE)))
+    ledger.add(rating("r", generation=carried, user="zoe"))
+    with ledger.database.read() as session:
+        places = session.exec(select(EventGeneration.place).where(EventGeneration.generation_id == "g")).all()
+    assert places.count(ALONE) == 1
+    assert ledger.add(rating("q", generation=held("g", "changed", "other"), user="zoe")).pairs() == [("changed", "other")]
+
+
+def test_of_one_persons_edits_the_last_of_each_draft_is_read(ledger: Ledger) -> None:
+    ledger.add(ASKED, *votes())
+    for number in range(PEOPLE):
+        ledger.add(edit(f"e{number:03}", "g", f"my own, {number}", candidate=number % 2, at=number))
+    assert reached(ledger, edit("e", "g", "mine", at=PEOPLE)) == {f"e{PEOPLE - 2:03}", f"e{PEOPLE - 1:03}"}
+
+
+@pytest.mark.parametrize("people", [0, PEOPLE], ids=["few are left", "many are left"])
+def test_what_was_set_aside_counts_again_when_what_beat_it_goes(ledger: Ledger, people: int) -> None:
+    """The last choice goes when another body with its id comes that has a smaller hash: it is about another generation."""
+    last = again(5, 1)
+    elsewhere = (choice("n005", ref("h"), ref("h"), ref("h", 1), tags={"try": str(number)}) for number in count())
+    smaller = next(one for one in elsewhere if fingerprint(canonical(one)) < fingerprint(canonical(last)))
+    ledger.add(ASKED, *(by(number, 1) for number in range(people)))
+    for number in range(5):
+        ledger.add(again(number, number % 2))
+    assert ledger.add(last).pairs() == [("other", "one")]
+    ledger.add(smaller)
+    assert (ledger.outcome("n004"), ledger.outcome("n005")) == (
+        Outcome.OUTVOTED if people else Outcome.PAIRED,
+        Outcome.WAITING_FOR_GENERATION,
+    )
+    assert reached(ledger, again(6)) == {"n004"}
 
 
 def test_what_waits_for_its_generation_is_read_when_that_comes(ledger: Ledger) -> None:
