@@ -37,7 +37,7 @@ from tests.services.feedback import choice, generation, held, record, ref
 from tests.services.kafka import Broker
 from tests.services.ledger import settings_for
 from tests.services.log_places import broker, place
-from tests.services.postgres import DURABLE, empty_database, postgres
+from tests.services.postgres import DURABLE, administer, empty_database, postgres
 
 EVENTS = 40_000
 BATCH = 2_000
@@ -88,30 +88,43 @@ def delay(bench: "Bench") -> None:
 
 
 def flatness(bench: "Bench", stored: int) -> None:
-    """What an event costs in a full database, and after many others, against one with few: by turns, for machines have moods."""
+    """What an event costs in a full database, and after many others, against one with few: by turns, for machines have moods.
+
+    After a checkpoint the server logs each page whole that it changes for the first time: what that costs is told beside.
+    """
     with contextlib.ExitStack() as opened:  # to the end: a server that drops a database writes everything down first
         full = opened.enter_context(bench.running())
-        few = [on_few(bench, opened.enter_context(bench.database()), "before")]
-        before = peak_mib()
+        before_mib = on_few(bench, opened, "before") and peak_mib()
         full.work_off([record(one) for one in choices(FEW, "few")])
         fill(full.database, stored)
+        administer(bench.server, "CHECKPOINT")
         cold, *_ = [full.work_off([record(one) for one in choices(EVENTS, f"cold{part}")]) for part in range(PARTS)]
-        many: list[float] = []
-        for part in range(PARTS):
-            few.append(on_few(bench, opened.enter_context(bench.database()), str(part)))
-            full.work_off([record(one) for one in choices(FEW, f"few{part}")])
-            many.append(full.work_off([record(one) for one in choices(EVENTS, f"then{part}")]))
-    costs, at_first = (statistics.median(few) / rate for rate in (statistics.median(many), cold))
+        few, many = by_turns(bench, opened, full, "then")
+        administer(bench.server, "CHECKPOINT")
+        few_after, many_after = by_turns(bench, opened, full, "after")
+    usual, usual_after = statistics.median(few), statistics.median(few_after)
+    costs = usual / statistics.median(many)
     say(f"  with {stored:,} events stored an event costs {costs:.2f} of what it costs with {FEW:,}")
-    say(
-        f"  ({statistics.median(many):,.0f} events/s; it costs {at_first:.2f} while the server finds its pages after the filling)"
-    )
-    say(f"  peak memory was {before} MiB after {EVENTS:,} events and is {peak_mib()} MiB after {(1 + 3 * PARTS) * EVENTS:,}")
+    say(f"  ({statistics.median(many):,.0f} events/s; {usual / cold:.2f} while the server finds its pages after the filling;")
+    after = ", ".join(f"{usual_after / rate:.2f}" for rate in many_after)
+    say(f"  and after a checkpoint, at each {FEW + EVENTS:,} events: {after})")
+    events = (2 + 5 * PARTS) * EVENTS
+    say(f"  peak memory was {before_mib} MiB after {EVENTS:,} events and is {peak_mib()} MiB after {events:,}")
 
 
-def on_few(bench: "Bench", here: Database, name: str) -> float:
-    """Events a second where there are few."""
-    with bench.running(here) as run:
+def by_turns(bench: "Bench", opened: contextlib.ExitStack, full: "Run", name: str) -> tuple[list[float], list[float]]:
+    """Events a second where there are few, and in the full database."""
+    few, many = [], []
+    for part in range(PARTS):
+        few.append(on_few(bench, opened, f"{name}{part}"))
+        full.work_off([record(one) for one in choices(FEW, f"few {name}{part}")])
+        many.append(full.work_off([record(one) for one in choices(EVENTS, f"{name}{part}")]))
+    return few, many
+
+
+def on_few(bench: "Bench", opened: contextlib.ExitStack, name: str) -> float:
+    """Events a second where there are few, in a database of its own."""
+    with bench.running(opened.enter_context(bench.database())) as run:
         run.work_off([record(one) for one in choices(FEW, "few")])
         return run.work_off([record(one) for one in choices(EVENTS, name)])
 

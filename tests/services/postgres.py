@@ -20,8 +20,8 @@ _READY_WITHIN_S = 30
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 _QUARTER_MIB = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 >> 20
-DURABLE = (f"shared_buffers={_QUARTER_MIB}MB", "max_wal_size=8GB", "wal_compression=lz4")
-"""As a server that loses nothing, with the quarter of memory that PostgreSQL's manual advises."""
+DURABLE = (f"shared_buffers={_QUARTER_MIB}MB", "max_wal_size=24GB", "checkpoint_timeout=30min", "wal_compression=lz4")
+"""As a server that loses nothing, with the quarter of memory that PostgreSQL's manual advises, and rare checkpoints."""
 # Not a database to keep: what it promises about power cuts is of no use here.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60", "deadlock_timeout=200ms")
 
@@ -106,8 +106,8 @@ def empty_database(url: str, name: str) -> Iterator[str]:
     administer(url, 'DROP DATABASE "{}" WITH (FORCE)', name)
 
 
-def administer(url: str, statement: str, name: str) -> None:
-    """Run a statement about a database, on the server's own."""
+def administer(url: str, statement: str, name: str = "") -> None:
+    """Run a statement, about the database of this name, on the server's own."""
     with psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
         connection.execute(statement.format(name).encode())
 
