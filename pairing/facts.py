@@ -39,11 +39,6 @@ class Facts:
         if accepted.asked and accepted.split:
             self.prompts[accepted.asked.hash] = accepted.asked.prompt, accepted.asked.tools, accepted.split
 
-    @property
-    def generations(self) -> set[str]:
-        """Those that the events name or hold."""
-        return {generation_id for generation_id, _ in self.places}
-
     def look_up_prompts(self, session: Session) -> None:
         """Find which of the prompts are new."""
         rows = select_by(session, AskedPrompt, ("hash",), ("task", "hash"), [(self.task, one) for one in self.prompts])

@@ -82,6 +82,11 @@ class Accepted(NamedTuple):
     judged: Key | None  # the prompt that it repeats to judge an adapter, of its task
 
     @property
+    def reached(self) -> set[str]:
+        """The generations that it names or holds."""
+        return {one.generation_id for one in self.namings}
+
+    @property
     def body(self) -> bytes:
         """As the log holds it: ingest and gateway write canonical JSON."""
         return self.record.value

@@ -96,14 +96,15 @@ def _keep_dead(session: Session, letters: Mapping[str, DeadLetter]) -> None:
 
 
 def leave(session: Session, fresh: Fresh, known_task: bool, now: datetime) -> None:
-    """Write what is new, and mark it to be derived later, by whoever may."""
+    """Write what is new, and mark it to be derived later, by whoever may: generations of which a version came, and events."""
     task, events = fresh.facts.task, fresh.facts.events
     with fresh.facts.writing_names(session):
         outcomes = {id_: _first_outcome(one.event, known_task) for id_, one in events.items()}
     with fresh.facts.writing_prompts(session):
-        marks = [("generation", id_) for id_ in sorted(fresh.facts.generations | fresh.start.generations)]
-        alone = {id_ for id_, one in events.items() if not one.namings}
-        marks += [("event", id_) for id_ in sorted(alone | fresh.start.events)]
+        whole = fresh.facts.versions.keys() | fresh.start.generations
+        single = {id_ for id_, one in events.items() if not one.namings or not whole.issuperset(one.reached)}
+        marks = [("generation", id_) for id_ in sorted(whole)]
+        marks += [("event", id_) for id_ in sorted(single | fresh.start.events)]
     with writing_events(session, events.values(), outcomes):
         pass
     insert_all(session, Mark, ("task", "kind", "key", "left_at"), [(task, *mark, now) for mark in marks])

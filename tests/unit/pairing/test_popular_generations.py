@@ -1,6 +1,7 @@
 """On a generation with many events only those are read, and derived again, that what is new can change."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -15,7 +16,8 @@ from pairing.held import ALONE
 from pairing.holdout import splitter
 from pairing.outcomes import Outcome
 from pairing.scope import Start, scope_of
-from pairing.tables import EventGeneration
+from pairing.store import Fresh, leave
+from pairing.tables import EventGeneration, Mark
 from tests.services.feedback import TASK, acceptance, choice, edit, event, generation, held, record, ref, regeneration
 from tests.services.ledger import Ledger
 
@@ -40,15 +42,16 @@ def rating(event_id: str, **fields: object) -> Event:
     return event("rating", event_id, reply=ref("g"), thumb="up", **fields)
 
 
+def facts_of(ledger: Ledger, *new: Event) -> Facts:
+    """What these say, as a worker reads it."""
+    records = [Record(0, offset, 0, one.key, one.value, ()) for offset, one in enumerate(map(record, new))]
+    return (decode(records, splitter(ledger.settings.holdout)).facts or {})[TASK]
+
+
 def reached(ledger: Ledger, *new: Event) -> set[str]:
     """The stored events that are derived again when these come."""
-    facts = Facts(TASK)
-    appended = [record(one) for one in new]
-    records = [Record(0, offset, 0, one.key, one.value, ()) for offset, one in enumerate(appended)]
-    for accepted in decode(records, splitter(ledger.settings.holdout)).events.values():
-        facts.add(accepted)
     with ledger.database.read() as session:
-        return set(scope_of(session, Start(), facts).stored)
+        return set(scope_of(session, Start(), facts_of(ledger, *new)).stored)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,17 @@ def test_what_was_set_aside_counts_again_when_what_beat_it_goes(ledger: Ledger, 
         Outcome.WAITING_FOR_GENERATION,
     )
     assert reached(ledger, again(6)) == {"n004"}
+
+
+def test_what_a_worker_leaves_to_another_is_derived_with_no_more_than_it_changes(ledger: Ledger) -> None:
+    ledger.add(ASKED, *votes())
+    with ledger.database.begin() as session:
+        leave(session, Fresh(facts_of(ledger, by(999)), Start()), True, datetime.now(UTC))
+    with ledger.database.read() as session:
+        [mark] = session.exec(select(Mark)).all()
+        assert (mark.kind, mark.key) == ("event", "c999")
+        assert set(scope_of(session, Start(events=frozenset({"c999"})), Facts(TASK)).stored) == {"c999"}
+    assert ledger.add().pair().votes_for == PEOPLE + 1
 
 
 def test_what_waits_for_its_generation_is_read_when_that_comes(ledger: Ledger) -> None:
