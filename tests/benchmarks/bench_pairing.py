@@ -137,12 +137,18 @@ def popular(bench: "Bench") -> None:
         first, last = (run.work_off(part) for part in (asked[: EVENTS // 4], asked[EVENTS // 4 :]))
     say(f"  on one prompt asked {EVENTS:,} times an event costs {own / last:.2f} of what it costs on prompts of its own,")
     say(f"  and the last three quarters of them cost {first / last:.2f} of the first")
-    with bench.running() as run:
-        run.work_off([record(generation("shared", "one", "other"))])
-        shown = ref("shared"), ref("shared", 1)
-        chosen = [record(choice(uuid(f"choice {number}"), shown[0], *shown, user=f"user-{number}")) for number in range(EVENTS)]
-        first, last = (run.work_off(part) for part in (chosen[: EVENTS // 4], chosen[EVENTS // 4 :]))
-    say(f"  of {EVENTS:,} people's choices on one generation the last three quarters cost {first / last:.2f} of the first")
+    for who, users in (("each by another person", EVENTS), ("all by one", 1)):
+        with bench.running() as run:
+            run.work_off([record(generation("shared", "one", "other"))])
+            chosen = [record(on_shared(number, f"user-{number % users}")) for number in range(EVENTS)]
+            first, last = (run.work_off(part) for part in (chosen[: EVENTS // 4], chosen[EVENTS // 4 :]))
+        say(f"  of {EVENTS:,} choices on one generation, {who}, the last three quarters cost {first / last:.2f} of the first")
+
+
+def on_shared(number: int, user: str) -> Event:
+    """A choice between the two replies of the generation `shared`."""
+    shown = ref("shared"), ref("shared", 1)
+    return choice(uuid(f"choice {number}"), shown[0], *shown, user=user, at=number)
 
 
 def fill_memory(file: Path) -> None:

@@ -16,6 +16,7 @@ from ingest.log import NewRecord
 from ingest.settings import Settings
 from pairing import api
 from pairing.replay import replay
+from pairing.rows import look_up_by_key
 from pairing.tables import DeadLetter
 from pairing.worker import Worker
 from tests.services.feedback import TASK, crowd, event, generation, preference, ref
@@ -109,6 +110,17 @@ def test_no_event_costs_a_look_at_a_whole_table(server: str) -> None:
             for _ in range(9):
                 worker.turn()
         assert _whole_reads(one) == after
+
+
+def test_looking_up_by_key_is_never_compiled(server: str) -> None:
+    """Which takes longer than to look up a batch, and happens where the server guesses many rows."""
+    with empty_database(server, "compiling") as url, ledger(url) as one, one.database.begin() as session:
+        run = session.connection().exec_driver_sql
+        run("SET LOCAL jit_above_cost = 0")
+        plan = "EXPLAIN (ANALYZE) SELECT body FROM events WHERE event_id = 'c'"
+        assert any("JIT" in row[0] for row in run(plan)) == run("SELECT pg_jit_available()").scalar()
+        look_up_by_key(session)
+        assert not any("JIT" in row[0] for row in run(plan))
 
 
 def _whole_reads(one: Ledger) -> dict[str, int]:
