@@ -16,6 +16,9 @@ from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
 _KEY = ("task", "replies", "voter", "event_id")
+_VOTER = ("task", "replies", "voter")
+LAST_FIRST = "ORDER BY revision DESC, occurred_at DESC, event_id DESC LIMIT 1"
+"""As Order has it."""
 Written = tuple[str, str, str]
 """Two replies, one of them, and an adapter that wrote it."""
 
@@ -78,7 +81,7 @@ class Changes(NamedTuple):
 class Beside(NamedTuple):
     """What is stored beside votes that go and come."""
 
-    had: Mapping[tuple[str, str], Sequence[Ballot]]  # by replies and voter, all votes before
+    had: Mapping[tuple[str, str], Sequence[Ballot]]  # by replies and voter, all votes before; where none goes, the last
     unwritten: Collection[Written]  # what no vote says any more
 
 
@@ -125,8 +128,7 @@ def delete(session: Session, task: str, changed: Changes, counted_before: Collec
 
     `counted_before` names the replies that had votes: only of those can there be stored ones by the same voters.
     """
-    touched = {(one.replies, one.voter) for one in (*changed.gone, *changed.come) if one.replies in counted_before}
-    had = _by_voter(_found(session, ("task", "replies", "voter"), [(task, *key) for key in touched]))
+    had = _by_voter(_had(session, task, changed, counted_before))
     delete_by(session, StoredVote, _KEY, list(map(attrgetter(*_KEY), changed.gone)))
     doubtful = set(_written(changed.gone)) - set(_written(changed.come)) if changed.gone else set()
     return Beside(had, doubtful - _still_written(session, task, doubtful))
@@ -154,6 +156,15 @@ def count(changed: Changes, beside: Beside, tallies: Mapping[str, Tally], tend: 
 
 def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[str]]) -> list[Ballot]:
     return [Ballot(*row) for row in select_by(session, StoredVote, Ballot._fields, keys, values)]
+
+
+def _had(session: Session, task: str, changed: Changes, counted_before: Collection[str]) -> Iterator[Ballot]:
+    """Of each voter who loses one on two replies all votes on them, of the others the last: that is what counted."""
+    losing = {(one.replies, one.voter) for one in changed.gone}
+    gaining = {(one.replies, one.voter) for one in changed.come if one.replies in counted_before} - losing
+    yield from _found(session, _VOTER, [(task, *key) for key in losing])
+    for row in first_of(session, StoredVote, Ballot._fields, _VOTER, [(task, *key) for key in gaining], LAST_FIRST):
+        yield Ballot(*row)
 
 
 def _written(ballots: Iterable[Ballot]) -> Iterator[Written]:

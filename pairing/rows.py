@@ -75,12 +75,14 @@ def first_of(
     """As select_by, but of the rows of each value only those that `tail` leaves: AND ..., ORDER BY ... and LIMIT ..."""
     if not values:
         return []
-    dialect = session.get_bind().dialect.name
-    statement = _first(model, tuple(columns), tuple(keys), tail, dialect)
+    dialect = session.get_bind().dialect
+    statement = _first(model, tuple(columns), tuple(keys), tail, dialect.name)
     run = session.connection().exec_driver_sql
-    if dialect == "sqlite":  # has no LATERAL, and answers a single question fast
-        return [row for value in values for row in run(statement, tuple(value))]
-    return list(run(statement, (_json(values),)))
+    if dialect.name == "sqlite":  # has no LATERAL, and answers a single question fast
+        rows = [row for value in values for row in run(statement, tuple(value))]
+    else:
+        rows = list(run(statement, (_json(values),)))
+    return list(_converted(rows, _readers(model, tuple(columns), dialect)))
 
 
 def insert_all(session: Session, model: Model, columns: Sequence[str], rows: Iterable[Values]) -> None:

@@ -81,7 +81,7 @@ class StoredVote(SQLModel, table=True):
     __tablename__ = "votes"
     __table_args__ = (
         Index("ix_votes_event", "event_id", postgresql_using="hash"),
-        found_by("ix_votes_replies", hashed.of("replies"), "voter"),
+        found_by("ix_votes_replies", hashed.of("replies"), "voter", "revision", "occurred_at"),
         # ready pairs among them: what nothing but a vote says of a prompt
         Index("ix_votes_ready", "prompt_hash", "task", sqlite_where=text(READY), postgresql_where=text(READY)),
     )
@@ -159,7 +159,7 @@ class StoredRating(SQLModel, table=True):
     """A thumb up or down for one reply to one prompt."""
 
     __tablename__ = "ratings"
-    __table_args__ = (Index("ix_ratings_reply", "prompt_hash", "task", "reply_hash", "voter"),)
+    __table_args__ = (Index("ix_ratings_reply", "prompt_hash", "task", "reply_hash", "voter", "revision", "occurred_at"),)
 
     event_id: str = Field(primary_key=True, sa_type=KEY)
     task: str = Field(primary_key=True)

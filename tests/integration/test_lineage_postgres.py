@@ -15,11 +15,12 @@ from ingest.keys import KeyRing, create_key
 from ingest.log import NewRecord
 from ingest.settings import Settings
 from pairing import api
+from pairing.outcomes import Outcome
 from pairing.replay import replay
 from pairing.rows import look_up_by_key
 from pairing.tables import DeadLetter
 from pairing.worker import Worker
-from tests.services.feedback import TASK, crowd, event, generation, preference, ref
+from tests.services.feedback import TASK, choice, crowd, event, generation, preference, ref
 from tests.services.ledger import Ledger, ledger
 from tests.services.postgres import empty_database
 from tests.services.rounds import NOW
@@ -40,6 +41,7 @@ EVENTS = [
     preference("imported", "good", "poor", prompt="Describe hail.", user="eve"),
     *(event("rating", f"up-{number}", reply=ref(f"only-{number}"), thumb="up") for number in range(3)),
 ]
+MANY = 300
 _WHEN_WRITTEN = {"created_at", "received_at"}
 
 
@@ -121,6 +123,28 @@ def test_looking_up_by_key_is_never_compiled(server: str) -> None:
         assert any("JIT" in row[0] for row in run(plan)) == run("SELECT pg_jit_available()").scalar()
         look_up_by_key(session)
         assert not any("JIT" in row[0] for row in run(plan))
+
+
+def test_who_says_the_same_again_and_again_costs_no_more_each_time(server: str) -> None:
+    """Of a person's votes on two replies, and of their ratings of one, the last is found without reading the others."""
+    with empty_database(server, "insisting") as url, ledger(url) as one:
+        asked = [generation(f"g{number}", "one", "other", user=None) for number in range(MANY + 1)]
+        said = [choice(f"c{n}", ref(f"g{n}"), ref(f"g{n}"), ref(f"g{n}", 1), at=n) for n in range(MANY + 1)]
+        said += [event("rating", f"r{n}", reply=ref(f"g{n}"), thumb="up", at=n) for n in range(MANY + 1)]
+        one.add(*asked, *(event for event in said if event.event_id not in ("c0", f"r{MANY}")))
+        before = _rows_read(one)
+        one.add(said[0], said[-1])
+        after = _rows_read(one)
+        assert (one.outcome("c0"), one.outcome(f"c{MANY}")) == (Outcome.SUPERSEDED, Outcome.PAIRED)
+        assert all(after[table] - before[table] < 10 for table in ("votes", "ratings")), (before, after)
+
+
+def _rows_read(one: Ledger) -> dict[str, int]:
+    """How many rows of votes and ratings were fetched by an index so far."""
+    one.database.engine.dispose()
+    with one.database.read() as session:
+        query = "SELECT relname, idx_tup_fetch FROM pg_stat_user_tables WHERE relname IN ('votes', 'ratings')"
+        return dict(session.connection().exec_driver_sql(query).all())
 
 
 def _whole_reads(one: Ledger) -> dict[str, int]:
