@@ -17,7 +17,7 @@ from pairing.held import Naming, settled
 from pairing.outcomes import Outcome
 from pairing.pairs import Standing
 from pairing.ratings import Matches
-from pairing.rows import delete_by, lock_by, update_by
+from pairing.rows import delete_by, insert_all, lock_by, update_by
 from pairing.rules import derive as derive_votes
 from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
@@ -51,7 +51,7 @@ class Deriver:
         """Write the fresh events and what they change."""
         scope = scope_of(self.session, fresh.start, fresh.facts)
         stored = ballots.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
-        with fresh.facts.writing_names(self.session):
+        with fresh.facts.writing_names(self.session, but=scope.crowded):
             derived = derive_votes(scope.feedback, scope.generations, rules_of(self.settings))
         with fresh.facts.writing_prompts(self.session) as tend:
             outcomes = {**derived.outcomes, **dict.fromkeys(_voting(derived), Outcome.VOTED), **scope.decided}
@@ -68,7 +68,7 @@ class Deriver:
             difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now, tend)
         ballots.insert(self.session, changed.come)
         difference.write(self.session, fresh.facts.new_prompts)
-        self._settle(scope.names, derived.beaten)
+        self._settle(scope, fresh.facts, derived.beaten)
         turned = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
         rows = [(self.task, id_, outcome.value) for id_, outcome in turned.items()]
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
@@ -91,11 +91,17 @@ class Deriver:
         most = self.settings.pairing.rating_pairs_per_prompt
         return ratings.write(self.session, self.task, stored, opinions, most) if stored or opinions else Matches((), ())
 
-    def _settle(self, names: Sequence[Naming], beaten: Collection[tuple[str, str]]) -> None:
-        """Under the locks of their events: another worker may be taking one of them back."""
-        moved = settled(names, beaten)
-        lock_by(self.session, StoredEvent, ("task", "event_id"), sorted({(self.task, one.event_id) for one, _ in moved}))
-        rows = [(self.task, one.generation_id, one.place, one.event_id, place) for one, place in moved]
+    def _settle(self, scope: Scope, facts: Facts, beaten: Collection[tuple[str, str]]) -> None:
+        """Write the names that were left out, and set aside what is to be, under the locks of the events that are stored:
+        another worker may be taking one of them back.
+        """
+        fresh = [one for one in facts.namings if one.generation_id in scope.crowded]
+        places = settled([*scope.names, *fresh], beaten)
+        new = [(self.task, *one._replace(place=places.get(one, one.place))) for one in fresh]
+        insert_all(self.session, EventGeneration, ("task", *Naming._fields), new)
+        moved = [one for one in scope.names if one in places]
+        lock_by(self.session, StoredEvent, ("task", "event_id"), sorted({(self.task, one.event_id) for one in moved}))
+        rows = [(self.task, one.generation_id, one.place, one.event_id, places[one]) for one in moved]
         update_by(self.session, EventGeneration, ("task", "generation_id", "place", "event_id"), ("place",), rows)
 
     def _ballots(self, votes: Iterable[Vote]) -> dict[Ballot, Vote]:

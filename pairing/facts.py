@@ -1,5 +1,6 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -45,9 +46,10 @@ class Facts:
         kept = {row[0] for row in rows}
         self.new_prompts = {hashed: prompt for hashed, prompt in self.prompts.items() if hashed not in kept}
 
-    def writing_names(self, session: Session) -> AbstractContextManager[Tend]:
-        """Insert the names of generations; it goes on during the block, as with rows.inserting."""
-        return inserting(session, EventGeneration, ("task", *Naming._fields), [(self.task, *one) for one in self.namings])
+    def writing_names(self, session: Session, but: Container[str] = ()) -> AbstractContextManager[Tend]:
+        """Insert the names of generations, `but` those of some; it goes on during the block, as with rows.inserting."""
+        rows = [(self.task, *one) for one in self.namings if one.generation_id not in but]
+        return inserting(session, EventGeneration, ("task", *Naming._fields), rows)
 
     def writing_prompts(self, session: Session) -> AbstractContextManager[Tend]:
         """Insert the prompts that are new; it goes on during the block, as with rows.inserting.

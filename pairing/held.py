@@ -1,6 +1,6 @@
 """What an event holds by itself: a generation whole, a prompt, and the names of generations."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ingest.events import (
@@ -173,7 +173,7 @@ def names_of(event: Event) -> list[tuple[str, str, str]]:
     return [(generation_id, one, id_) for generation_id in reaches(event) for one in (place, _aside(place, id_))]
 
 
-def settled(names: Iterable[Naming], beaten: Collection[tuple[str, str]]) -> list[tuple[Naming, str]]:
+def settled(names: Sequence[Naming], beaten: Collection[tuple[str, str]]) -> dict[Naming, str]:
     """Those of the names that are to stand elsewhere, and where: set aside is what the same person said before, and what stands
     alone and holds the generation too.
 
@@ -185,13 +185,13 @@ def settled(names: Iterable[Naming], beaten: Collection[tuple[str, str]]) -> lis
         if one.prompt_hash is not None:
             key = one.generation_id, one.stands
             least[key] = min(least.get(key, one.event_id), one.event_id)
-    moved = []
+    moved: dict[Naming, str] = {}
     for one in names:
         surplus = (one.event_id, one.generation_id) in beaten or (one.stands == ALONE and one.prompt_hash is not None)
         goes = surplus and least.get((one.generation_id, one.stands)) != one.event_id
         place = _aside(one.stands, one.event_id) if goes else one.stands
         if place != one.place:
-            moved.append((one, place))
+            moved[one] = place
     return moved
 
 

@@ -4,7 +4,7 @@ Of a generation with many events only those are read that what is new can change
 on a popular reply costs no more than the first.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -43,7 +43,8 @@ class Scope:
     stored: Mapping[str, str]  # of the events that were there before, the outcome so far
     decided: Mapping[str, Outcome]  # that no rule changes
     skeletons: frozenset[str]  # events whose content was removed: votes that they decided go
-    names: Sequence[Naming]  # those that may be set aside, or are and may come back
+    crowded: frozenset[str]  # generations that many events are about, or were
+    names: Sequence[Naming]  # the names of those that were read, some of which may be set aside, or are and may come back
 
 
 def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
@@ -51,8 +52,15 @@ def scope_of(session: Session, start: Start, fresh: Facts) -> Scope:
     reach = _Reach(session, start, fresh)
     reach.follow(fresh.places, start.events)
     feedback = [event for event in reach.events.values() if isinstance(event, Feedback | PreferenceEvent)]
-    generations, decided = reach.generations(), _decided(reach.events)
-    return Scope(feedback, generations, reach.stored, decided, frozenset(reach.skeletons), reach.names())
+    return Scope(
+        feedback,
+        reach.generations(),
+        reach.stored,
+        _decided(reach.events),
+        frozenset(reach.skeletons),
+        frozenset(reach.crowded),
+        sorted(reach.names, key=attrgetter("generation_id", "event_id")),
+    )
 
 
 class _Reach:
@@ -62,14 +70,15 @@ class _Reach:
         self.events = {id_: accepted.event for id_, accepted in fresh.events.items()}
         self.stored: dict[str, str] = {}
         self.skeletons: set[str] = set()
+        count = Counter(map(attrgetter("generation_id"), fresh.namings))
+        self.crowded = {id_ for id_, names in count.items() if names > FEW}
+        self.names: set[Naming] = set()
         self._session = session
         self._fresh = fresh
         self._versions = dict(fresh.versions)
         links = {generation_id for generation_id, place in fresh.places if place == LINK}
         self._to_be_whole = start.generations | links
         self._popular: set[str] = set()
-        self._many: set[str] = set()
-        self._names: set[Naming] = set()
         self._read: set[Place] = set()
 
     def follow(self, places: Iterable[Place], event_ids: Collection[str]) -> None:
@@ -97,11 +106,6 @@ class _Reach:
         found = {id_: self._held(version, holders) for id_, version in self._versions.items()}
         return {id_: held for id_, held in found.items() if held}
 
-    def names(self) -> list[Naming]:
-        """Those on generations that many events are about, or were."""
-        fresh = (one for one in self._fresh.namings if one.generation_id in self._many) if self._many else ()
-        return sorted({*fresh, *self._names}, key=attrgetter("generation_id", "event_id"))
-
     def _open(self, generations: set[str]) -> set[str]:
         """The events to be read of these generations, wherever they stand."""
         keys = self._keys(generations)
@@ -115,8 +119,8 @@ class _Reach:
         rest = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, _OF_GENERATION, whole)]
         read = [*(one for id_ in names.keys() - many for one in names[id_]), *rest]
         keep_least(self._versions, read)
-        self._many |= many | {one.generation_id for one in read if one.is_aside}
-        self._names.update(one for one in read if one.generation_id in self._many)
+        self.crowded |= many | {one.generation_id for one in read if one.is_aside}
+        self.names.update(one for one in read if one.generation_id in self.crowded)
         return {one.event_id for one in read}
 
     def _all_of(self, many: set[str], first: Mapping[str, Sequence[Naming]]) -> set[str]:
@@ -125,7 +129,7 @@ class _Reach:
         keys = [(self._fresh.task, *row) for row in found]
         rows = select_by(self._session, EventGeneration, Naming._fields, ("task", *_PLACE), keys)
         held, stored = [Naming(*row) for row in rows], dict[str, Naming]()
-        self._names.update(held)
+        self.names.update(held)
         keep_least(stored, held)
         counting = dict(stored)
         keep_least(counting, (one for id_, one in self._versions.items() if id_ in many))
@@ -138,7 +142,7 @@ class _Reach:
         self._read |= places
         keys = [(self._fresh.task, *place) for place in places]
         found = [Naming(*row) for row in select_by(self._session, EventGeneration, Naming._fields, ("task", *_PLACE), keys)]
-        self._names.update(found)
+        self.names.update(found)
         return {one.event_id for one in found}
 
     def _load(self, ids: Collection[str]) -> list[Event]:

@@ -100,6 +100,18 @@ def test_who_changes_their_mind_again_and_again_makes_no_work(ledger: Ledger, us
     assert ledger.pair().votes_for == PEOPLE
 
 
+def test_what_is_beaten_when_it_comes_is_set_aside_at_once(ledger: Ledger) -> None:
+    ledger.add(ASKED, *(again(number) for number in range(PEOPLE)))
+    assert places_of(ledger).count("user") == 1
+    assert reached(ledger, again(PEOPLE)) == {f"n{PEOPLE - 1:03}"}
+
+
+def places_of(ledger: Ledger) -> Sequence[str]:
+    """Where the names of the generation stand."""
+    with ledger.database.read() as session:
+        return session.exec(select(EventGeneration.place).where(EventGeneration.generation_id == "g")).all()
+
+
 def test_of_carried_generations_that_count_for_nothing_else_the_first_is_kept_in_sight(ledger: Ledger) -> None:
     carried = held("g", "one", "other")
     ledger.add(*(again(number, generation=carried) for number in range(PEOPLE)))
@@ -107,9 +119,7 @@ def test_of_carried_generations_that_count_for_nothing_else_the_first_is_kept_in
     assert reached(ledger, again(PEOPLE + 1, generation=carried)) == {"n000", f"n{PEOPLE:03}"}
     ledger.add(*(rating(f"r{number:03}", generation=carried, user=f"user-{number}") for number in range(PEOPLE)))
     ledger.add(rating("r", generation=carried, user="zoe"))
-    with ledger.database.read() as session:
-        places = session.exec(select(EventGeneration.place).where(EventGeneration.generation_id == "g")).all()
-    assert places.count(ALONE) == 1
+    assert places_of(ledger).count(ALONE) == 1
     assert ledger.add(rating("q", generation=held("g", "changed", "other"), user="zoe")).pairs() == [("changed", "other")]
 
 
