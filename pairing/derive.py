@@ -1,6 +1,7 @@
 """Deriving: what follows from events together. The difference of votes, pairs and outcomes is written."""
 
 import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from pairing.held import Naming, settled
 from pairing.outcomes import Outcome
 from pairing.pairs import Standing
 from pairing.ratings import Matches
-from pairing.rows import delete_by, insert_all, lock_by, update_by
+from pairing.rows import delete_by, insert_all, lock_by, update_among, update_by
 from pairing.rules import derive as derive_votes
 from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
@@ -101,8 +102,10 @@ class Deriver:
         insert_all(self.session, EventGeneration, ("task", *Naming._fields), new)
         moved = [one for one in scope.names if one in places]
         lock_by(self.session, StoredEvent, ("task", "event_id"), sorted({(self.task, one.event_id) for one in moved}))
-        rows = [(self.task, one.generation_id, one.place, one.event_id, places[one]) for one in moved]
-        update_by(self.session, EventGeneration, ("task", "generation_id", "place", "event_id"), ("place",), rows)
+        by_place: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+        for one in moved:
+            by_place[self.task, one.generation_id, one.place][one.event_id] = places[one]
+        update_among(self.session, EventGeneration, ("task", "generation_id", "place"), "event_id", "place", by_place)
 
     def _ballots(self, votes: Iterable[Vote]) -> dict[Ballot, Vote]:
         return {ballots.ballot_of(self.task, vote): vote for vote in votes}

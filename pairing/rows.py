@@ -137,6 +137,22 @@ def update_by(session: Session, model: Model, keys: Sequence[str], columns: Sequ
         session.connection().exec_driver_sql(statement, (_json(written),))
 
 
+def update_among(
+    session: Session, model: Model, keys: Sequence[str], among: str, column: str, new: Mapping[tuple[str, ...], Mapping[str, str]]
+) -> None:
+    """Set one column, which has text, of rows of which many have the same `keys`: those are read once, and told by `among`.
+
+    `new` has, by the values of the keys and then of `among`, what is to stand in the column.
+    """
+    dialect = session.get_bind().dialect.name
+    if dialect == "sqlite":
+        rows = [(*key, one, value) for key, some in new.items() for one, value in some.items()]
+        update_by(session, model, (*keys, among), (column,), rows)
+    elif new:
+        statement = _update_among(model, tuple(keys), among, column)
+        session.connection().exec_driver_sql(statement, (_json(new.items()),))
+
+
 def delete_by(session: Session, model: Model, keys: Sequence[str], values: Collection[Values]) -> None:
     """Delete the rows whose `keys` columns have one of the `values`."""
     if values:
@@ -227,6 +243,15 @@ def _update(model: Model, keys: tuple[str, ...], columns: tuple[str, ...], diale
         return f"UPDATE {table} SET {new} WHERE {same}"
     new = ", ".join(f"{_quoted(name)} = {_value(model, name, place)}" for place, name in enumerate(columns, len(keys)))
     return f"UPDATE {table} t SET {new} FROM {_keys(dialect)} WHERE {_same(model, keys, dialect)}"
+
+
+@cache
+def _update_among(model: Model, keys: tuple[str, ...], among: str, column: str) -> str:
+    """OFFSET keeps what is parsed: that is done once a key, and not once a row."""
+    parsed = f"SELECT value -> 0 AS value, (value -> 1)::jsonb AS new FROM {_keys('postgresql')} OFFSET 0"
+    new = f"(k.new ->> t.{_quoted(among)})::{_type(model, column)}"
+    some = f"{_same(model, keys, 'postgresql')} AND k.new ? t.{_quoted(among)}"
+    return f"UPDATE {model.__tablename__} t SET {_quoted(column)} = {new} FROM ({parsed}) k WHERE {some}"
 
 
 def _keys(dialect: str) -> str:
