@@ -5,20 +5,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlmodel import Session
 
 from pairing.identity import pair_id, replies_hash
-from pairing.rows import Tend, delete_by, first_of, insert_all, select_by
+from pairing.rows import Model, Tend, delete_by, first_of, insert_all, select_by
 from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
 from pairing.tables import StoredVote
 
 _KEY = ("task", "replies", "voter", "event_id")
-_VOTER = ("task", "replies", "voter")
-LAST_FIRST = "ORDER BY revision DESC, occurred_at DESC, event_id DESC LIMIT 1"
-"""As Order has it."""
+_LAST_FIRST = "ORDER BY revision DESC, occurred_at DESC, event_id DESC LIMIT 1"
+K = TypeVar("K", bound=tuple[str, ...])
 Written = tuple[str, str, str]
 """Two replies, one of them, and an adapter that wrote it."""
 
@@ -128,10 +127,24 @@ def delete(session: Session, task: str, changed: Changes, counted_before: Collec
 
     `counted_before` names the replies that had votes: only of those can there be stored ones by the same voters.
     """
-    had = _by_voter(_had(session, task, changed, counted_before))
+    losing = {(one.replies, one.voter) for one in changed.gone}
+    gaining = {(one.replies, one.voter) for one in changed.come if one.replies in counted_before}
+    said = said_before(session, StoredVote, Ballot._fields, task, ("replies", "voter"), losing, gaining)
+    had = _by_voter(Ballot(*row) for row in said)
     delete_by(session, StoredVote, _KEY, list(map(attrgetter(*_KEY), changed.gone)))
     doubtful = set(_written(changed.gone)) - set(_written(changed.come)) if changed.gone else set()
     return Beside(had, doubtful - _still_written(session, task, doubtful))
+
+
+def said_before(
+    session: Session, model: Model, columns: Sequence[str], task: str, keys: Sequence[str], losing: set[K], gaining: set[K]
+) -> list[Any]:
+    """The rows of the voters with these `keys`: of who loses one all, of who only gains one the last, which is what counted.
+
+    For votes and ratings, which both have the columns of an Order.
+    """
+    keys, all_of, last_of = ("task", *keys), [(task, *key) for key in losing], [(task, *key) for key in gaining - losing]
+    return [*select_by(session, model, columns, keys, all_of), *first_of(session, model, columns, keys, last_of, _LAST_FIRST)]
 
 
 def insert(session: Session, come: Sequence[Ballot]) -> None:
@@ -156,15 +169,6 @@ def count(changed: Changes, beside: Beside, tallies: Mapping[str, Tally], tend: 
 
 def _found(session: Session, keys: Sequence[str], values: Collection[Sequence[str]]) -> list[Ballot]:
     return [Ballot(*row) for row in select_by(session, StoredVote, Ballot._fields, keys, values)]
-
-
-def _had(session: Session, task: str, changed: Changes, counted_before: Collection[str]) -> Iterator[Ballot]:
-    """Of each voter who loses one on two replies all votes on them, of the others the last: that is what counted."""
-    losing = {(one.replies, one.voter) for one in changed.gone}
-    gaining = {(one.replies, one.voter) for one in changed.come if one.replies in counted_before} - losing
-    yield from _found(session, _VOTER, [(task, *key) for key in losing])
-    for row in first_of(session, StoredVote, Ballot._fields, _VOTER, [(task, *key) for key in gaining], LAST_FIRST):
-        yield Ballot(*row)
 
 
 def _written(ballots: Iterable[Ballot]) -> Iterator[Written]:

@@ -1,8 +1,7 @@
 """Deriving: what follows from events together. The difference of votes, pairs and outcomes is written."""
 
 import zlib
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,18 +13,17 @@ from ingest.settings import TaskSettings
 from pairing import ballots, pairs, ratings
 from pairing.ballots import Ballot, Changes
 from pairing.facts import Facts
-from pairing.held import Naming, settled
 from pairing.outcomes import Outcome
 from pairing.pairs import Standing
 from pairing.ratings import Matches
-from pairing.rows import delete_by, insert_all, lock_by, update_among, update_by
+from pairing.rows import delete_by, update_by
 from pairing.rules import derive as derive_votes
 from pairing.rules.in_force import rules_of
 from pairing.rules.net import Side, Tally
 from pairing.rules.votes import Derived, Opinion, Vote
 from pairing.scope import Scope, Start, scope_of
 from pairing.store import Fresh, writing_events
-from pairing.tables import EventGeneration, Mark, RulesInForce, StoredEvent
+from pairing.tables import Mark, RulesInForce, StoredEvent
 
 _MOST_MARKS = 5_000
 _LOCKS = 0x77687374
@@ -69,7 +67,7 @@ class Deriver:
             difference = pairs.compare(self.task, standing, self.settings.pairing.sources, self.now, tend)
         ballots.insert(self.session, changed.come)
         difference.write(self.session, fresh.facts.new_prompts)
-        self._settle(scope, fresh.facts, derived.beaten)
+        fresh.facts.settle_names(self.session, scope.crowded, scope.names, derived.beaten)
         turned = {id_: outcomes[id_] for id_, before in scope.stored.items() if outcomes[id_] != before}
         rows = [(self.task, id_, outcome.value) for id_, outcome in turned.items()]
         update_by(self.session, StoredEvent, ("task", "event_id"), ("outcome",), rows)
@@ -91,21 +89,6 @@ class Deriver:
         stored = ratings.by_events(self.session, self.task, scope.stored.keys() | scope.skeletons)
         most = self.settings.pairing.rating_pairs_per_prompt
         return ratings.write(self.session, self.task, stored, opinions, most) if stored or opinions else Matches((), ())
-
-    def _settle(self, scope: Scope, facts: Facts, beaten: Collection[tuple[str, str]]) -> None:
-        """Write the names that were left out, and set aside what is to be, under the locks of the events that are stored:
-        another worker may be taking one of them back.
-        """
-        fresh = [one for one in facts.namings if one.generation_id in scope.crowded]
-        places = settled([*scope.names, *fresh], beaten)
-        new = [(self.task, *one._replace(place=places.get(one, one.place))) for one in fresh]
-        insert_all(self.session, EventGeneration, ("task", *Naming._fields), new)
-        moved = [one for one in scope.names if one in places]
-        lock_by(self.session, StoredEvent, ("task", "event_id"), sorted({(self.task, one.event_id) for one in moved}))
-        by_place: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
-        for one in moved:
-            by_place[self.task, one.generation_id, one.place][one.event_id] = places[one]
-        update_among(self.session, EventGeneration, ("task", "generation_id", "place"), "event_id", "place", by_place)
 
     def _ballots(self, votes: Iterable[Vote]) -> dict[Ballot, Vote]:
         return {ballots.ballot_of(self.task, vote): vote for vote in votes}

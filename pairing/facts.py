@@ -1,16 +1,20 @@
 """What follows from single events, whatever else is known: the generations they name and hold, and the prompts asked."""
 
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Collection, Container, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from pairing.held import Accepted, Naming, Place, keep_least
+from ingest.events import Event
+from pairing.held import Accepted, Naming, Place, keep_least, names_of, settled
 from pairing.holdout import Split
-from pairing.rows import Tend, inserting, select_by
-from pairing.tables import AskedPrompt, EventGeneration
+from pairing.rows import Tend, delete_by, insert_all, inserting, lock_by, select_by, update_among
+from pairing.tables import AskedPrompt, EventGeneration, StoredEvent
 
+_NAME = ("task", *Naming._fields)
+_NAME_KEY = ("task", "generation_id", "place", "event_id")
 SplitPrompt = tuple[str, str | None, Split]
 """A prompt and its tools as canonical JSON, and its side."""
 
@@ -49,7 +53,25 @@ class Facts:
     def writing_names(self, session: Session, but: Container[str] = ()) -> AbstractContextManager[Tend]:
         """Insert the names of generations, `but` those of some; it goes on during the block, as with rows.inserting."""
         rows = [(self.task, *one) for one in self.namings if one.generation_id not in but]
-        return inserting(session, EventGeneration, ("task", *Naming._fields), rows)
+        return inserting(session, EventGeneration, _NAME, rows)
+
+    def settle_names(
+        self, session: Session, crowded: Container[str], stored: Sequence[Naming], beaten: Collection[tuple[str, str]]
+    ) -> None:
+        """Insert the names of `crowded` generations, and move stored ones, to where held.settled says.
+
+        Under the locks of the events that are stored: another worker may be taking one of them back.
+        """
+        fresh = [one for one in self.namings if one.generation_id in crowded]
+        places = settled([*stored, *fresh], beaten)
+        rows = [(self.task, *one._replace(place=places.get(one, one.place))) for one in fresh]
+        insert_all(session, EventGeneration, _NAME, rows)
+        moved = [one for one in stored if one in places]
+        lock_by(session, StoredEvent, ("task", "event_id"), sorted({(self.task, one.event_id) for one in moved}))
+        by_place: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+        for one in moved:
+            by_place[self.task, one.generation_id, one.place][one.event_id] = places[one]
+        update_among(session, EventGeneration, _NAME_KEY[:-1], _NAME_KEY[-1], "place", by_place)
 
     def writing_prompts(self, session: Session) -> AbstractContextManager[Tend]:
         """Insert the prompts that are new; it goes on during the block, as with rows.inserting.
@@ -67,3 +89,8 @@ def add_by_task(facts: dict[str, Facts], accepted: Accepted) -> None:
     if task not in facts:
         facts[task] = Facts(task)
     facts[task].add(accepted)
+
+
+def delete_names(session: Session, task: str, events: Iterable[Event]) -> None:
+    """Take back the names of generations that stored events gave, set aside or not."""
+    delete_by(session, EventGeneration, _NAME_KEY, [(task, *name) for event in events for name in names_of(event)])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session
 
 from pairing import ballots
-from pairing.ballots import LAST_FIRST, Ballot
+from pairing.ballots import Ballot
 from pairing.identity import Text
 from pairing.rows import delete_by, first_of, insert_all, select_by, update_by
 from pairing.rules.rating import Rated, event_id_of, matched, vote_of
@@ -19,7 +19,7 @@ _UPS = "AND net > 0 ORDER BY net DESC, reply_hash DESC LIMIT {most}"
 _DOWNS = "AND net < 0 ORDER BY net, reply_hash LIMIT {most}"
 _RATED = ("prompt_hash", "reply_hash", "reply", "net", "adapter")
 _REPLY = ("task", "prompt_hash", "reply_hash")
-_VOTER = (*_REPLY, "voter")
+_VOTER = ("prompt_hash", "reply_hash", "voter")
 _SUMS = ("ups", "downs", "net", "adapter")
 
 
@@ -94,9 +94,11 @@ def _counted(
     session: Session, task: str, gone: Collection[Rating], come: Collection[Rating]
 ) -> Mapping[tuple[str, str], tuple[int, int]]:
     """By reply that ratings come to or go from, how many more thumbs up and down count. Of each person the last counts."""
-    had, new = _by_voter(_had(session, task, gone, come)), _by_voter(come)
+    losing, gaining = ({(*rating.reply, rating.voter) for rating in some} for some in (gone, come))
+    said = ballots.said_before(session, StoredRating, Rating._fields, task, _VOTER, losing, gaining)
+    had, new = _by_voter(map(_rating_of, said)), _by_voter(come)
     more: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for key in new.keys() | {(*rating.reply, rating.voter) for rating in gone}:
+    for key in losing | gaining:
         before = had.get(key, ())
         after = [*(rating for rating in before if rating not in gone), *new.get(key, ())]
         ups, downs = more[key[:2]]
@@ -105,14 +107,6 @@ def _counted(
                 ups, downs = (ups + step, downs) if rating.up else (ups, downs + step)
         more[key[:2]] = ups, downs
     return more
-
-
-def _had(session: Session, task: str, gone: Iterable[Rating], come: Iterable[Rating]) -> list[Rating]:
-    """Of each voter who loses one on a reply all ratings of it, of the others the last: that is what counted."""
-    losing = {(*rating.reply, rating.voter) for rating in gone}
-    gaining = {(*rating.reply, rating.voter) for rating in come} - losing
-    last = first_of(session, StoredRating, Rating._fields, _VOTER, [(task, *key) for key in gaining], LAST_FIRST)
-    return [*_found(session, _VOTER, [(task, *key) for key in losing]), *map(_rating_of, last)]
 
 
 def _by_voter(ratings: Iterable[Rating]) -> dict[tuple[str, str, str], list[Rating]]:

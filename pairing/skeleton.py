@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from ingest.events import Event, Message, event_adapter
-from pairing.held import asked, names_of
+from pairing.facts import delete_names
+from pairing.held import asked, reaches
 from pairing.identity import prompt_hash, prompt_json
 from pairing.outcomes import Outcome
-from pairing.rows import delete_by, select_by, update_by
-from pairing.tables import EventGeneration, StoredEvent
+from pairing.rows import select_by, update_by
+from pairing.tables import StoredEvent
 
 _KEY = ("task", "event_id")
 _EMPTIED = ("user", "body", "body_hash", "outcome")
@@ -39,11 +40,10 @@ def strip(session: Session, task: str, event_ids: Collection[str], outcome: Outc
     keys = [(task, id_) for id_ in sorted(event_ids)]
     rows = [row for row in select_by(session, StoredEvent, ("event_id", "type", "body"), _KEY, keys) if row[2]]
     events = [event_adapter.validate_json(body) for _, _, body in rows]
-    names = [(task, *name) for event in events for name in names_of(event)]
     emptied = [(task, id_, None, "", "", Outcome.APPLIED if type_ == "erasure" else outcome) for id_, type_, _ in rows]
     update_by(session, StoredEvent, _KEY, _EMPTIED, emptied)  # first: who sets names aside locks the event likewise
-    delete_by(session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
-    return Stripped({row[0] for row in rows}, {name[1] for name in names}, prompts_of(events))
+    delete_names(session, task, events)
+    return Stripped({row[0] for row in rows}, {id_ for event in events for id_ in reaches(event)}, prompts_of(events))
 
 
 def prompts_of(events: Iterable[Event]) -> set[str]:

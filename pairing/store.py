@@ -12,13 +12,13 @@ from sqlmodel import Session, col, select
 from ingest.events import Event, GenerationEvent, event_adapter
 from pairing.absorb import absorb
 from pairing.decoding import Batch, in_conflict
-from pairing.facts import Facts
-from pairing.held import Accepted, names_of, reaches
+from pairing.facts import Facts, delete_names
+from pairing.held import Accepted, reaches
 from pairing.outcomes import Outcome
-from pairing.rows import Tend, delete_by, insert_all, inserting, select_by, update_by
+from pairing.rows import Tend, insert_all, inserting, select_by, update_by
 from pairing.scope import Start
 from pairing.skeleton import Stripped
-from pairing.tables import DeadLetter, EventGeneration, Mark, Offset, StoredEvent
+from pairing.tables import DeadLetter, Mark, Offset, StoredEvent
 from pairing.tombstones import Known
 
 _LETTER = ("id", "reason", "detail", "value", "partition", "offset", "received_at")
@@ -148,8 +148,7 @@ class _Sorting:
 
     def _replace(self, old: Event, new: Accepted) -> None:
         """Take back what followed from the old body. Its votes are found when it is derived."""
-        names = [(self._facts.task, *name) for name in names_of(old)]
-        delete_by(self._session, EventGeneration, ("task", "generation_id", "place", "event_id"), names)
+        delete_names(self._session, self._facts.task, [old])
         update_by(self._session, StoredEvent, _COLUMNS[:2], _COLUMNS[2:], [(*new.row, _first_outcome(new.event, True))])
         self._facts.state(new)
         self._generations |= reaches(old)

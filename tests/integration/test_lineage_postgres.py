@@ -139,21 +139,22 @@ def test_who_says_the_same_again_and_again_costs_no_more_each_time(server: str) 
         assert all(after[table] - before[table] < 10 for table in ("votes", "ratings")), (before, after)
 
 
-def _rows_read(one: Ledger) -> dict[str, int]:
-    """How many rows of votes and ratings were fetched by an index so far."""
-    one.database.engine.dispose()
-    with one.database.read() as session:
-        query = "SELECT relname, idx_tup_fetch FROM pg_stat_user_tables WHERE relname IN ('votes', 'ratings')"
-        return dict(session.connection().exec_driver_sql(query).all())
-
-
 def _whole_reads(one: Ledger) -> dict[str, int]:
     """How often each of the largest tables was read from end to end so far."""
+    return _told(one, "seq_scan", "events", "event_generations", "prompts", "votes", "pairs")
+
+
+def _rows_read(one: Ledger) -> dict[str, int]:
+    """How many rows of votes and ratings were fetched by an index so far."""
+    return _told(one, "idx_tup_fetch", "votes", "ratings")
+
+
+def _told(one: Ledger, count: str, *tables: str) -> dict[str, int]:
+    """What the server counted of each table."""
     one.database.engine.dispose()  # a server's process tells what it did at its end
     with one.database.read() as session:
-        tables = "'events', 'event_generations', 'prompts', 'votes', 'pairs'"
-        query = f"SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN ({tables})"
-        return dict(session.connection().exec_driver_sql(query).all())
+        query = f"SELECT relname, {count} FROM pg_stat_user_tables WHERE relname = ANY(%s)"
+        return dict(session.connection().exec_driver_sql(query, (list(tables),)).all())
 
 
 def test_the_prompts_that_criteria_score_are_the_same_on_postgresql(both: tuple[Ledger, Ledger]) -> None:
