@@ -20,9 +20,9 @@ from ingest.document import answers, wants_key
 from ingest.keys import KeyRing
 from ingest.parsing import invalid
 from ingest.problems import FieldError, Problem
-from pairing.rows import table_of
 from pairing.rules.votes import Source
 from pairing.short_keys import beginning, equal, joined
+from pairing.statements import table_of
 from pairing.tables import AskedPrompt, Pair, RatedReply
 
 PAGE_ROWS = 500

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 from sqlmodel import Session
 
 from pairing.identity import pair_id, replies_hash
-from pairing.rows import Model, Tend, delete_by, first_of, insert_all, select_by
+from pairing.rows import Tend, delete_by, first_of, insert_all, select_by
 from pairing.rules.net import Tally
 from pairing.rules.votes import Order, Source, Vote
+from pairing.statements import Model
 from pairing.tables import StoredVote
 
 _KEY = ("task", "replies", "voter", "event_id")

@@ -18,8 +18,9 @@ from ingest.erasure import Tombstone
 from ingest.events import UNDATED, event_adapter
 from pairing.opening import read_sealed
 from pairing.outcomes import DeadReason, Outcome
-from pairing.rows import Model, delete_by, insert_new, select_by, table_of
+from pairing.rows import delete_by, insert_new, select_by
 from pairing.skeleton import Stripped, strip
+from pairing.statements import Model, table_of
 from pairing.tables import READY, AskedPrompt, DeadLetter, Erasure, EventGeneration, Mark, Removal, StoredEvent, StoredVote
 from pairing.tombstones import claimed, count, keep_prompts_out, parsed
 

@@ -19,7 +19,8 @@ from ingest.settings import Settings
 from pairing.decoding import decode
 from pairing.derive import Deriver, lock
 from pairing.holdout import splitter
-from pairing.rows import delete_by, insert_all, look_up_by_key, select_by, table_of, update_by
+from pairing.rows import delete_by, insert_all, look_up_by_key, select_by, update_by
+from pairing.statements import table_of
 from pairing.store import sort_out
 from pairing.tables import Draw, Pair, RatedReply, StoredEvent, StoredRating, StoredVote
 

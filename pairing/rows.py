@@ -1,7 +1,6 @@
 """Many rows with one statement each, the same on SQLite and PostgreSQL.
 
-Keys travel as one JSON array, so that a statement's text does not depend on how many there are. Rows are written by COPY in its
-binary form to PostgreSQL: several times as fast as INSERT.
+Rows are written by COPY in its binary form to PostgreSQL: several times as fast as INSERT.
 """
 
 import json
@@ -10,18 +9,17 @@ from contextlib import closing, contextmanager
 from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Dialect, Table
+from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
-from pairing.short_keys import short_keys
+from pairing import statements
+from pairing.statements import Model, table_of
 
 T = TypeVar("T")
 Values = Sequence[Any]
-_AS_COPIED = {"FLOAT": "float8", "VARCHAR": "text"}
 _MANY = 64
-Model = type[SQLModel]
 
 
 class Tend(Protocol):
@@ -31,11 +29,6 @@ class Tend(Protocol):
     """
 
     def __call__(self, values: Iterable[T], /) -> Iterable[T]: ...
-
-
-def table_of(model: Model) -> Table:
-    """The table behind a model."""
-    return SQLModel.metadata.tables[str(model.__tablename__)]
 
 
 def look_up_by_key(session: Session) -> None:
@@ -56,7 +49,7 @@ def select_by(
     if not values:
         return []
     dialect = session.get_bind().dialect
-    statement = _select(model, tuple(columns), tuple(keys), dialect.name)
+    statement = statements.select(model, tuple(columns), tuple(keys), dialect.name)
     rows = session.connection().exec_driver_sql(statement, (_json(values),)).fetchall()
     return list(_converted(rows, _readers(model, tuple(columns), dialect)))
 
@@ -65,7 +58,7 @@ def lock_by(session: Session, model: Model, keys: Sequence[str], values: Collect
     """Let no other transaction change these rows before this one ends. On SQLite none can."""
     dialect = session.get_bind().dialect.name
     if values and dialect == "postgresql":
-        statement = _select(model, tuple(keys), tuple(keys), dialect)
+        statement = statements.select(model, tuple(keys), tuple(keys), dialect)
         session.connection().exec_driver_sql(f"{statement} FOR UPDATE OF t", (_json(values),))
 
 
@@ -76,7 +69,7 @@ def first_of(
     if not values:
         return []
     dialect = session.get_bind().dialect
-    statement = _first(model, tuple(columns), tuple(keys), tail, dialect.name)
+    statement = statements.first(model, tuple(columns), tuple(keys), tail, dialect.name)
     run = session.connection().exec_driver_sql
     if dialect.name == "sqlite":  # has no LATERAL, and answers a single question fast
         rows = [row for value in values for row in run(statement, tuple(value))]
@@ -103,14 +96,14 @@ def inserting(session: Session, model: Model, columns: Sequence[str], rows: Iter
     """
     dialect = session.get_bind().dialect
     written = _written(model, tuple(columns), rows, dialect)
-    names, table = ", ".join(map(_quoted, columns)), str(model.__tablename__)
+    names, table = ", ".join(map(statements.quoted, columns)), str(model.__tablename__)
     with _wrapped(dialect), closing(session.connection().connection.cursor()) as cursor:
         if dialect.name == "sqlite":
             cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", list(written))
             yield _untended
         else:
             copy = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
-            with _copying(cursor, copy, _copied(model, tuple(columns)), written) as tend:
+            with _copying(cursor, copy, statements.copied(model, tuple(columns)), written) as tend:
                 yield tend
 
 
@@ -128,7 +121,7 @@ def update_by(session: Session, model: Model, keys: Sequence[str], columns: Sequ
     if not rows:
         return
     dialect = session.get_bind().dialect
-    statement = _update(model, tuple(keys), tuple(columns), dialect.name)
+    statement = statements.update(model, tuple(keys), tuple(columns), dialect.name)
     written = list(_written(model, (*keys, *columns), rows, dialect))
     if dialect.name == "sqlite":
         shifted = [(*row[len(keys) :], *row[: len(keys)]) for row in written]
@@ -149,14 +142,14 @@ def update_among(
         rows = [(*key, one, value) for key, some in new.items() for one, value in some.items()]
         update_by(session, model, (*keys, among), (column,), rows)
     elif new:
-        statement = _update_among(model, tuple(keys), among, column)
+        statement = statements.update_among(model, tuple(keys), among, column)
         session.connection().exec_driver_sql(statement, (_json(new.items()),))
 
 
 def delete_by(session: Session, model: Model, keys: Sequence[str], values: Collection[Values]) -> None:
     """Delete the rows whose `keys` columns have one of the `values`."""
     if values:
-        statement = _delete(model, tuple(keys), session.get_bind().dialect.name)
+        statement = statements.delete(model, tuple(keys), session.get_bind().dialect.name)
         session.connection().exec_driver_sql(statement, (_json(values),))
 
 
@@ -203,96 +196,6 @@ def _wrapped(dialect: Dialect) -> Iterator[None]:
 
 def _json(values: Iterable[Values]) -> str:
     return json.dumps([list(value) for value in values], default=str)
-
-
-@cache
-def _select(model: Model, columns: tuple[str, ...], keys: tuple[str, ...], dialect: str) -> str:
-    """A join that looks each key up: CROSS JOIN keeps SQLite to that order, and the worker's settings PostgreSQL."""
-    join = "CROSS JOIN" if dialect == "sqlite" else "JOIN"
-    wanted = ", ".join(f"t.{_quoted(column)}" for column in columns)
-    on = "WHERE" if dialect == "sqlite" else "ON"
-    source = f"{_keys(dialect)} {join} {model.__tablename__} t"
-    return f"SELECT {wanted} FROM {source} {on} {_same(model, keys, dialect)}"
-
-
-@cache
-def _first(model: Model, columns: tuple[str, ...], keys: tuple[str, ...], tail: str, dialect: str) -> str:
-    wanted = ", ".join(map(_quoted, columns))
-    if dialect == "sqlite":
-        same = " AND ".join(f"{_quoted(key)} = ?" for key in keys)
-        return f"SELECT {wanted} FROM {model.__tablename__} WHERE {same} {tail}"
-    one = f"SELECT {wanted} FROM {model.__tablename__} t WHERE {_same(model, keys, dialect)} {tail}"
-    return f"SELECT f.* FROM {_keys(dialect)} CROSS JOIN LATERAL ({one}) f"
-
-
-@cache
-def _delete(model: Model, keys: tuple[str, ...], dialect: str) -> str:
-    table = model.__tablename__
-    if dialect == "sqlite":
-        names = ", ".join(map(_quoted, keys))
-        values = ", ".join(f"json_extract(k.value, '$[{place}]')" for place in range(len(keys)))
-        return f"DELETE FROM {table} WHERE ({names}) IN (SELECT {values} FROM json_each(?) k)"
-    return f"DELETE FROM {table} t USING {_keys(dialect)} WHERE {_same(model, keys, dialect)}"
-
-
-@cache
-def _update(model: Model, keys: tuple[str, ...], columns: tuple[str, ...], dialect: str) -> str:
-    table = model.__tablename__
-    if dialect == "sqlite":
-        new, same = (" = ?, ".join(map(_quoted, columns)) + " = ?", " = ? AND ".join(map(_quoted, keys)) + " = ?")
-        return f"UPDATE {table} SET {new} WHERE {same}"
-    new = ", ".join(f"{_quoted(name)} = {_value(model, name, place)}" for place, name in enumerate(columns, len(keys)))
-    return f"UPDATE {table} t SET {new} FROM {_keys(dialect)} WHERE {_same(model, keys, dialect)}"
-
-
-@cache
-def _update_among(model: Model, keys: tuple[str, ...], among: str, column: str) -> str:
-    """OFFSET keeps what is parsed: that is done once a key, and not once a row."""
-    parsed = f"SELECT value -> 0 AS value, (value -> 1)::jsonb AS new FROM {_keys('postgresql')} OFFSET 0"
-    new = f"(k.new ->> t.{_quoted(among)})::{_type(model, column)}"
-    some = f"{_same(model, keys, 'postgresql')} AND k.new ? t.{_quoted(among)}"
-    return f"UPDATE {model.__tablename__} t SET {_quoted(column)} = {new} FROM ({parsed}) k WHERE {some}"
-
-
-def _keys(dialect: str) -> str:
-    return "json_each(?) k" if dialect == "sqlite" else "json_array_elements(%s::json) k(value)"
-
-
-def _same(model: Model, keys: tuple[str, ...], dialect: str) -> str:
-    if dialect == "sqlite":
-        return " AND ".join(f"t.{_quoted(key)} = json_extract(k.value, '$[{place}]')" for place, key in enumerate(keys))
-    values = {key: _value(model, key, place) for place, key in enumerate(keys)}
-    conditions = [*_short(model, values), *(f"t.{_quoted(key)} = {value}" for key, value in values.items())]
-    return " AND ".join(conditions)
-
-
-def _short(model: Model, values: Mapping[str, str]) -> Iterator[str]:
-    """By which PostgreSQL finds the rows that then are compared whole."""
-    for key in short_keys(table_of(model)):
-        if values.keys() >= {*key.names}:
-            columns = (f"t.{_quoted(name)}" for name in key.names)
-            yield f"{key.form.format(*columns)} = {key.form.format(*(values[name] for name in key.names))}"
-
-
-def _value(model: Model, name: str, place: int) -> str:
-    return f"(k.value ->> {place})::{_type(model, name)}"
-
-
-@cache
-def _copied(model: Model, columns: tuple[str, ...]) -> Sequence[str]:
-    """The types by the names under which psycopg knows them."""
-    return [_AS_COPIED.get(kind := _type(model, column), kind.lower()) for column in columns]
-
-
-def _type(model: Model, column: str) -> str:
-    """As PostgreSQL's DDL has it, without the order that it sorts in."""
-    type_ = table_of(model).c[column].type.compile(postgresql.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    return str(type_).partition(" COLLATE")[0]
-
-
-def _quoted(name: str) -> str:
-    """Columns such as `user` and `offset` are words of SQL."""
-    return f'"{name}"'
 
 
 def _written(model: Model, columns: tuple[str, ...], rows: Iterable[Values], dialect: Dialect) -> Iterable[Values]:

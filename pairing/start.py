@@ -13,8 +13,9 @@ from ingest.settings import Settings, TaskSettings
 from pairing.derive import lock
 from pairing.held import RECORD
 from pairing.holdout import keep_holdout
-from pairing.rows import insert_new, table_of, update_by
+from pairing.rows import insert_new, update_by
 from pairing.rules.in_force import rules_of
+from pairing.statements import table_of
 from pairing.tables import EventGeneration, Mark, Offset, RulesInForce, StoredEvent
 from pairing.tombstones import keep_erasure_key
 

@@ -29,7 +29,7 @@ from ingest.log import EventLog, NewRecord, Record
 from pairing.decoding import decode
 from pairing.holdout import splitter
 from pairing.outcomes import Outcome
-from pairing.rows import table_of
+from pairing.statements import table_of
 from pairing.store import writing_events
 from pairing.tables import AskedPrompt, EventGeneration, Offset, Pair, StoredEvent, StoredVote
 from pairing.worker import Worker, leave_garbage_for_later
